@@ -176,6 +176,17 @@ def time_guard(runs: Path, name: str) -> dict[str, float]:
         return measure(lambda: guard.query(sql, parameters))
 
 
+def require_counted_rows(runs: Path) -> None:
+    """Refuse a folder whose rows no figure counts, because its questions would read nothing.
+
+    Raises:
+        SystemExit: If no decision is signed, or none exists.
+
+    """
+    if not Catalog(runs).rows("select decision_id from decisions where counted limit 1"):
+        raise SystemExit(f"{runs}: no counted decision; write the folder with benchmarks._lib.synthetic_runs")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -191,6 +202,7 @@ def main() -> None:
     if options.one:
         print(json.dumps(methods[options.one[0]](options.runs, options.one[1])))
         return
+    require_counted_rows(options.runs)
     results: dict[str, dict[str, Any]] = {}
     for name in (*QUESTIONS, "id", *(["jsonl"] if options.jsonl else [])):
         names = {"jsonl": ["raw"], "id": ["ockham", "raw"]}.get(name, list(methods))

@@ -23,7 +23,7 @@ from ockham.record.run_folder import list_runs
 
 RUNS_VARIABLE = "OCKHAM_RUNS"
 ODR_VARIABLE = "OCKHAM_ODR"
-# Minimum time between two scans of the files, for any number of charts.
+# Minimum time between two scans of the files, for any number of charts of a page that is shown.
 SCAN_INTERVAL_SECONDS = 0.5
 MAX_ERROR_CHARACTERS = 600
 
@@ -64,8 +64,7 @@ class CatalogStore:
         """Return the catalog, after a scan of the files if the last one is too old."""
         with self._lock:
             if self._catalog is None or time.monotonic() - self._last_scan > SCAN_INTERVAL_SECONDS:
-                self._scan()
-                self._last_scan = time.monotonic()
+                self.scan()
             assert self._catalog is not None
             return self._catalog
 
@@ -75,12 +74,15 @@ class CatalogStore:
         catalog = self.catalog()
         return self._generation, catalog.version
 
-    def _scan(self) -> None:
-        try:
-            self._open_catalog()
-        except UnverifiableError:
-            self.broken = _broken_runs(self.runs, list_runs(self.runs))
-            self._open_catalog()
+    def scan(self) -> None:
+        """Read what is new in the folders. A page that opens must show runs that exist by then."""
+        with self._lock:
+            try:
+                self._open_catalog()
+            except UnverifiableError:
+                self.broken = _broken_runs(self.runs, list_runs(self.runs))
+                self._open_catalog()
+            self._last_scan = time.monotonic()
 
     def _open_catalog(self) -> None:
         record_files = _list_records(self.odr)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import streamlit as st
 
 from dashboard.data_source import query_or_error, run_page_query
+from ockham.savings import SAVINGS_REASONS
 
 # Six cards fit side by side on a laptop, two on a phone.
 CARD_WIDTH = 146
@@ -100,7 +101,10 @@ def metric_cards(run_id: str, summary: dict[str, Any]) -> None:
                 height="stretch",
                 width=CARD_WIDTH,
             )
-    st.caption("Loss in nats/token. Accepted: checkpoints accepted by the memory, of all evaluations.")
+    st.caption(
+        "Loss in nats/token. Accepted: checkpoints accepted by the memory, of all evaluations. "
+        "Compute saved: an estimate with its 95 % interval."
+    )
 
 
 def _build_cards(run_id: str, summary: dict[str, Any]) -> list[MetricCard]:
@@ -144,11 +148,23 @@ def savings_note(figures: dict[str, Any]) -> str:
     """Return the 95 % interval of the estimate, or why there is no estimate, as the note of a card."""
     low, high = figures.get("compute_saved_low"), figures.get("compute_saved_high")
     if low is not None and high is not None:
-        return f"95 %: {low:.1%} to {high:.1%}"
+        return f"{100 * low:.1f} to {high:.1%}"
     if figures.get("compute_saved") is not None:
         return "estimate"
-    reason = figures.get("compute_saved_reason")
-    return "unknown" if reason is None else str(reason).lower().replace("_", " ")
+    return reason_label(figures.get("compute_saved_reason"))
+
+
+def reason_label(reason: str | None) -> str:
+    """Return the code of an unknown estimate as words."""
+    return "unknown" if reason is None else reason.lower().replace("_", " ")
+
+
+def savings_clause(figures: dict[str, Any]) -> str:
+    """Return the saved compute as the last clause of a sentence, or why it is unknown. Empty for 0."""
+    saved, reason = figures.get("compute_saved"), figures.get("compute_saved_reason")
+    if saved:
+        return f"; skipped batches saved {saved:.1%} of the compute (estimate)"
+    return f"; the saved compute is unknown: {SAVINGS_REASONS[reason]}" if reason else ""
 
 
 def _rows(name: str, run_id: str) -> list[dict[str, Any]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import pkgutil
 import re
+from pathlib import Path
 
 import pytest
 import typer.main
@@ -11,8 +13,12 @@ import typer.main
 import ockham
 from ockham import resources
 from ockham.cli import build_app
+from ockham.record.run_folder import RunFolder
 from tests.helpers.cli_parser import parse
 from tests.helpers.doc_pages import Block, PageError, PageRunner, matches, read_blocks
+from tests.helpers.events import events
+from tests.helpers.page_inputs import write_corpus, write_texts
+from tests.helpers.train_command import select_data
 
 ROOT = resources.data_root()
 DOCS = ROOT / "docs"
@@ -172,6 +178,28 @@ def test_output_with_another_number_does_not_match():
     """Numbers are compared, unless a directive excludes them."""
     assert not matches(["2 events"], "3 events\n")
     assert matches(["2 events"], "3 events\n", numbers_vary=True)
+
+
+def test_training_on_a_page_reads_the_same_text_on_every_machine(tmp_path):
+    """The default text is that of the Python version, so losses and decisions would depend on it."""
+    folder = tmp_path / "page"
+    folder.mkdir()
+    texts = folder / "texts"
+    write_texts(texts)
+    page = "```console\n$ ockham train --run a\n$ ockham train --run b --data texts # comment\n```\n"
+    PageRunner(folder).run(page)
+    for run, name in (("a", "corpus"), ("b", "texts")):
+        [start] = select_data("run.started", events(RunFolder(folder / "runs", run)))
+        assert Path(start["settings"]["data"]).name == name
+
+
+def test_text_of_the_pages_has_fixed_bytes(tmp_path):
+    """They do not depend on the machine or on the version of Python."""
+    write_corpus(tmp_path / "corpus")
+    digest = hashlib.sha256()
+    for path in sorted((tmp_path / "corpus").iterdir()):
+        digest.update(path.read_bytes())
+    assert digest.hexdigest() == "ccf0b2902a8485d0dee64c8bf4ecc3a93f5fed7597a91569dd0ccb5dd8f1cc7d"
 
 
 @pytest.mark.parametrize("command", ["ockham verify nothing", "echo other"])

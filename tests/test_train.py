@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -24,7 +23,9 @@ from tests.helpers.train_command import (
     read_decisions,
     run_train,
     select_data,
+    start_paused_train,
     start_train,
+    wait_for_checkpoint,
 )
 
 
@@ -97,24 +98,17 @@ def test_killed_run_resumes_bit_for_bit(whole):
     """After `kill -9` the resumed run has the decisions and weights of the uninterrupted one."""
     folder, _ = whole
     options = ("--run", "killed", "--set", "checkpoint_every=10", "--set", "max_iters=40")
-    process = start_train(folder, *options)
-    checkpoints = folder / "runs" / "killed" / "checkpoints"
-    deadline = time.monotonic() + 60
-    while (
-        not (checkpoints / "resume-00000019").exists()
-        and time.monotonic() < deadline
-        and process.exitcode is None
-    ):
-        time.sleep(0.002)
+    process = start_paused_train(folder, *options)
+    wait_for_checkpoint(folder, "killed", 19, process)
     process.kill()
     process.join()
     process = run_train(folder, "--run", "killed", "--resume")
     assert process.returncode == 0, process.stderr
     resumed = select_data("run.resumed", events(RunFolder(folder / "runs", "killed"), 2))[0]
-    assert resumed["iter_num"] in (10, 20, 30, 40)
+    # The kill can precede the event of the checkpoint, which is then not used.
+    assert resumed["iter_num"] in (10, 20)
     assert weights_equal(
-        load_resume_weights(folder, "whole", 39),
-        load_resume_weights(folder, "killed", 39, 2 if resumed["iter_num"] < 40 else 1),
+        load_resume_weights(folder, "whole", 39), load_resume_weights(folder, "killed", 39, 2)
     )
     assert read_decisions(folder, "killed", 2, first_iter=resumed["iter_num"]) == read_decisions(
         folder, "whole", first_iter=resumed["iter_num"]
@@ -124,10 +118,9 @@ def test_killed_run_resumes_bit_for_bit(whole):
 def test_ctrl_c_ends_the_run_valid_and_resumable(tmp_path):
     """SIGINT ends the run after the step: exit 130, run.finished and a checkpoint. A resume completes it."""
     process = start_train(tmp_path, "--run", "c", "--set", "max_iters=3000", "--set", "checkpoint_every=20")
-    while not (tmp_path / "runs/c/checkpoints/resume-00000019").exists() and process.exitcode is None:
-        time.sleep(0.01)
+    wait_for_checkpoint(tmp_path, "c", 19, process)
     os.kill(process.pid, signal.SIGINT)
-    process = forked_cli.wait([process], 30)[0]
+    process = forked_cli.wait([process])[0]
     assert process.returncode == 130
     assert " train --run c --resume " in process.stdout.partition("Next:")[2]
     last = events(RunFolder(tmp_path / "runs", "c"))[-1]

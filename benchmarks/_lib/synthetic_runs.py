@@ -5,7 +5,8 @@
 Writes one run per million events, in segments of 20,000 events. Each copy of the segment has other sequences,
 times and IDs. The Parquet files are written by the code that writes those of real runs: compacted to one file
 of each kind per 50 segments, or with --small one file per segment. Segments of all runs except the first are
-sparse files of the correct size, because no reader opens a segment that Parquet files cover.
+sparse files of the correct size, because no reader opens a segment that Parquet files cover. Each log has a
+signed tree head of its size, so that its rows are counted. Only the root hash of the first run is correct.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ from ockham.record.parquet.coverage import COLUMNS
 from ockham.record.parquet.tables import ParquetBuffer, tables_from_lines
 from ockham.record.run_folder import RunFolder, segment_name
 from ockham.record.segment_reader import read_complete_lines
+from ockham.record.tlog.merkle import CompactRange
+from ockham.record.tlog.tree_head import TreeHead
+from tests.helpers.log_edits import sign_log, write_tree_head
 from tests.helpers.runs import make_run
 
 SEGMENT = 20_000
@@ -82,6 +86,7 @@ def make_runs(runs: Path, events: int, *, small: bool = False, first: int = 0) -
         for start in range(0, count, 1 if small else COMPACTED_SEGMENTS):
             part = slice(start, start + (1 if small else COMPACTED_SEGMENTS))
             _parquet(folder, tables, shifts[part], segments[part])
+        _sign(folder, count * SEGMENT, has_lines=number == 0)
     shutil.rmtree(path.parent)
 
 
@@ -94,6 +99,14 @@ def _segment(folder: RunFolder, lines: list[bytes], shift: dict[str, Any]) -> di
         else:
             file.truncate(SEGMENT * 830)
     return {"name": path.name, "bytes": path.stat().st_size, "sha256": None}
+
+
+def _sign(folder: RunFolder, size: int, *, has_lines: bool) -> None:
+    """Sign a tree head of *size* events. Without lines its root hash is that of no events."""
+    if has_lines:
+        sign_log(folder)
+    else:
+        write_tree_head(folder, TreeHead(size, CompactRange().root()))
 
 
 def _parquet(

@@ -11,8 +11,9 @@ import streamlit as st
 from dashboard import charts, timeline_charts
 from dashboard.data_source import query_or_error, run_page_query
 from dashboard.layout import auto_refresh, chart_section, page_header, section, select_run
-from dashboard.metric_cards import band_sentence, first_row
+from dashboard.metric_cards import band_sentence, first_row, savings_clause
 from dashboard.tables import query_table
+from ockham.savings import SAVINGS_REASONS
 
 QUESTION = "Is the update rate of the gate in its band?"
 run_id = select_run()
@@ -24,7 +25,6 @@ assert run_id is not None
 def answer(row: dict[str, Any]) -> str:
     """Return the answer of the page from a row of `run_bands`."""
     rate = row.get("update_rate")
-    saved = row.get("compute_saved")
     band = band_sentence(row, "update")
     if rate is None:
         return "The gate has not evaluated a batch yet."
@@ -34,12 +34,10 @@ def answer(row: dict[str, Any]) -> str:
         text = f"{rate:.1%} of the finite batches were updated; the policy has no target for the rate"
     else:
         text = f"{rate:.1%} of the finite batches were updated, {band}"
-    if not saved:
-        return f"{text}."
-    return f"{text}; skipped batches saved {saved:.1%} of the compute (estimate)."
+    return f"{text}{savings_clause(row)}."
 
 
-def margin_section() -> None:
+def margin_section(row: dict[str, Any]) -> None:
     """Show the margins of the verdicts, and the update rates of other thresholds."""
     left, right = st.columns(2)
     with left:
@@ -60,6 +58,9 @@ def margin_section() -> None:
             "thresholds",
             "Update rate at other fixed thresholds over the logged losses.",
         )
+        if row.get("update_rate") is not None and row.get("backward_over_forward") is None:
+            reason = SAVINGS_REASONS[row["compute_saved_reason"] or "NO_STAGE_TIMES"]
+            st.caption(f"The saved compute of other thresholds is unknown: {reason}.")
     setting = first_row("gate_sweep_setting", str(run_id)).get("dial")
     if setting is not None:
         st.caption("This command shows what another policy would have decided on the same batches:")
@@ -111,7 +112,7 @@ def draw() -> None:
     row = first_row("run_bands", str(run_id))
     page_header(QUESTION, answer(row))
     rate_section(row)
-    margin_section()
+    margin_section(row)
     reasons_section()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 
 import streamlit as st
 
@@ -11,6 +12,7 @@ from dashboard.data_source import TimedResult, query_or_error, run_page_query, r
 from dashboard.layout import chart, no_runs_hint, page_header, section
 from dashboard.metric_cards import metric_cards
 from dashboard.tables import query_table
+from ockham.savings import SAVINGS_REASONS
 
 QUESTION = "Which runs exist, and which need attention?"
 COLUMNS = (
@@ -54,6 +56,12 @@ def runs_section(summary: TimedResult) -> None:
     section("All runs", "Select a row to open the run.")
     alt = f"{summary.table.num_rows} runs, the newest first."
     selected = query_table(summary, "runs", columns=COLUMNS, selectable=True, alt=alt)
+    reasons = Counter(row["compute_saved_reason"] for row in summary.rows())
+    for reason, meaning in SAVINGS_REASONS.items():
+        if reasons[reason]:
+            st.caption(
+                f"compute_saved is unknown for {reasons[reason]:,} of {reasons.total():,} runs: {meaning}."
+            )
     if selected:
         st.switch_page("screens/run.py", query_params={"run": selected["run_id"]})
 

@@ -11,7 +11,7 @@ import streamlit as st
 
 from dashboard.data_source import TimedResult, query_or_error, run_sql, runs_folder, store
 from dashboard.layout import csv_bytes, page_header, section, select_run
-from dashboard.metric_cards import percent, savings_note
+from dashboard.metric_cards import percent, savings_clause, savings_note
 from dashboard.tables import data_table
 from ockham.errors import OckhamError
 from ockham.study.roi import Prices, RoiRow, roi
@@ -103,16 +103,19 @@ def show_inputs() -> RoiInputs:
 def summary_sentence(values: dict[str, Any]) -> str:
     """Return the answer of the page. *values*: figure -> value."""
     skipped, batches = values.get("skipped_batches", 0), values.get("batches", 0)
-    text = f"{skipped:,} of {batches:,} batches were skipped"
-    saved = values.get("compute_saved")
-    if saved:
-        text += f", which saved {saved:.1%} of the compute (estimate)"
+    text = f"{skipped:,} of {batches:,} batches were skipped{savings_clause(values)}"
     verdict = VERDICTS.get(values.get("verdict", ""), "Unknown")
     return f"{text}. Good enough? {verdict}."
 
 
-def savings_cards(values: dict[str, Any]) -> None:
-    """Show the most important figures. *values*: figure -> value."""
+def savings_cards(values: dict[str, Any], rival: str | None) -> None:
+    """Show the most important figures. A dash has its reason below it.
+
+    Args:
+        values: Figure -> value.
+        rival: ID of the baseline run, if one is selected.
+
+    """
     best, floor = values.get("best_val_loss"), values.get("quality_floor")
     quality = "no floor set"
     if best is not None and floor is not None:
@@ -121,20 +124,40 @@ def savings_cards(values: dict[str, Any]) -> None:
         values[name] for name in ("compute_money_saved", "storage_saved") if values.get(name) is not None
     ]
     seconds = values.get("seconds_saved")
+    device_time = ("Device time saved", "-", savings_note(values))
+    if seconds is not None:
+        device_time = ("Device time saved", f"{seconds:,.1f} s", "one device")
     cards = (
         ("Best val. loss", "-" if best is None else f"{best:.3f}", quality),
         ("Compute saved", percent(values.get("compute_saved")), savings_note(values)),
-        ("Cost of the chain", percent(values.get("chain_share")), "not subtracted"),
-        ("Saved to the floor", percent(values.get("compute_saved_to_floor")), "vs. the baseline run"),
-        ("Device time saved", "-" if seconds is None else f"{seconds:,.1f} s", "one device"),
+        ("Cost of the chain", percent(values.get("chain_share")), chain_note(values)),
+        ("Saved to the floor", percent(values.get("compute_saved_to_floor")), floor_note(values, rival)),
+        device_time,
         ("Money saved", f"{sum(money):,.4g}" if money else "-", "at the prices above"),
     )
+    st.caption("Compute saved: an estimate with its 95 % interval.")
     with st.container(horizontal=True):
         for label, value, note in cards:
             colour = "red" if note.startswith("ABOVE") else "off"
             st.metric(
                 label, value, note, delta_color=colour, delta_arrow="off", border=True, width=CARD_WIDTH
             )
+
+
+def chain_note(values: dict[str, Any]) -> str:
+    """Return the note of the cost of the chain, or why it is unknown. *values*: figure -> value."""
+    if values.get("chain_share") is not None:
+        return "not subtracted"
+    return "no stage times" if values.get("backward_over_forward") is None else "includes waiting for ranks"
+
+
+def floor_note(values: dict[str, Any], rival: str | None) -> str:
+    """Return the note of the compute saved up to the floor, or why it is unknown."""
+    if values.get("compute_saved_to_floor") is not None:
+        return "vs. the baseline run"
+    if rival is None:
+        return "no baseline run"
+    return "floor not reached" if values.get("reached_at") is None else "floor or times missing"
 
 
 def roi_command(inputs: RoiInputs) -> str:
@@ -212,7 +235,7 @@ def page() -> None:
     values = {row["figure"]: row["value"] for row in rows}
     with output:
         page_header(QUESTION, summary_sentence(values))
-    savings_cards(values)
+    savings_cards(values, inputs.rival)
     figures_section(rows, roi_command(inputs))
 
 

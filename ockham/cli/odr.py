@@ -32,8 +32,10 @@ from ockham.text_safety import escape_control_characters
 
 if TYPE_CHECKING:
     from ockham.odr.codes import Finding
+    from ockham.odr.evidence_store import EvidenceStore
     from ockham.odr.output_formats import Judgements
     from ockham.odr.record import DecisionRecord
+    from ockham.odr.verdict import CheckResult
 
 
 class OdrGroup(PanelGroup):
@@ -129,7 +131,7 @@ def check(
     fail_on: FailOnOption = FailOn.error,
     fix: Annotated[
         bool,
-        typer.Option("--fix", help="In drafts: tick the boxes, and fill in a missing outcome, as computed."),
+        typer.Option("--fix", help="In drafts: tick the boxes, and add a missing verdict, as computed."),
     ] = False,
     attest: Annotated[
         bool,
@@ -150,32 +152,47 @@ def check(
 
       ockham odr check -f sarif -o odr.sarif
     """
-    from ockham.odr.check import check_in_store, evidence_order
     from ockham.odr.evidence_store import EvidenceStore
-    from ockham.odr.fix import update_checkboxes
-    from ockham.odr.lint import lint_folder
+    from ockham.odr.fix import complete_drafts
     from ockham.odr.query import guarded_queries
-    from ockham.odr.records_folder import find_record
+    from ockham.odr.registration import find_deleted_records
 
-    all_records = lint_folder(odr_dir)
-    selected = [find_record(all_records, name) for name in records] if records else all_records
-    results = {}
     with EvidenceStore([runs], guarded_queries) as store:
-        # Records with the same evidence share a query process.
-        for index, record in enumerate(sorted(selected, key=evidence_order)):
-            _print_progress(index, len(selected), record.display_path)
-            results[record.display_path] = check_in_store(record, store, today())
-    _print_progress(len(selected), len(selected), "")
-    if fix:
-        for record in update_checkboxes(selected, results, today()):
+        selected, results = _check_records(odr_dir, records or [], store)
+        written = complete_drafts(selected, results) if fix else []
+        for record in written:
             print_note(f"fixed {record.display_path}")
+        if written:
+            # The output describes the files as they are now.
+            selected, results = _check_records(odr_dir, records or [], store)
     if attest:
         from ockham.odr.pinning import attest as write_attestation
 
         for record in selected:
             event_id = write_attestation(record, results[record.display_path], runs)
             print_note(f"attested as {event_id}" if event_id else "no claims were checked; nothing to attest")
+    if not records:
+        selected = [*selected, *find_deleted_records(odr_dir, selected, [runs])]
     _finish(selected, results, output_format, select or [], ignore or [], fail_on, output)
+
+
+def _check_records(
+    odr_dir: Path, names: Sequence[str], store: EvidenceStore
+) -> tuple[list[DecisionRecord], dict[str, CheckResult]]:
+    """Return the named records of a folder, or all, with their findings and results by display path."""
+    from ockham.odr.check import check_in_store, evidence_order
+    from ockham.odr.lint import lint_folder
+    from ockham.odr.records_folder import find_record
+
+    all_records = lint_folder(odr_dir)
+    selected = [find_record(all_records, name) for name in names] if names else all_records
+    results = {}
+    # Records with the same evidence share a query process.
+    for index, record in enumerate(sorted(selected, key=evidence_order)):
+        _print_progress(index, len(selected), record.display_path)
+        results[record.display_path] = check_in_store(record, store, today())
+    _print_progress(len(selected), len(selected), "")
+    return selected, results
 
 
 def _print_progress(done: int, total: int, name: str) -> None:

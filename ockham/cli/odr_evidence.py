@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ockham.cli.odr_options import RecordArgument, RecordsArgument
+from ockham.cli.odr_options import RecordArgument, RecordsArgument, repeatable
 from ockham.cli.options import DEFAULT_ODR_DIR, DEFAULT_RUNS, OdrDirOption, RunsOption
 from ockham.cli.output import print_note
 from ockham.errors import BadInputError
@@ -17,24 +17,12 @@ if TYPE_CHECKING:
 
 CandidateOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--candidate",
-        metavar="RUN",
-        help="Run with the change; may be repeated, or several with commas.",
-        show_default=False,
-    ),
+    repeatable("--candidate", "RUN", "Run with the change, or several with commas"),
 ]
 BaselineOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--baseline",
-        metavar="RUN",
-        help="Run to compare with: one for all candidates, or one for each; may be repeated.",
-        show_default=False,
-    ),
+    repeatable("--baseline", "RUN", "Run to compare with: one for all candidates, or one for each"),
 ]
-
-
 AblationOption = Annotated[
     str,
     typer.Option(
@@ -141,7 +129,7 @@ def evidence(
       ockham odr evidence 12 --ablation study-1 --candidate only-gate
     """
     from ockham.odr.lifecycle import write_records
-    from ockham.odr.pinning import set_evidence
+    from ockham.odr.pinning import require_pinned_logs, set_evidence
     from ockham.odr.records_folder import find_record, read_folder
 
     found = find_record(read_folder(odr_dir), record)
@@ -153,6 +141,7 @@ def evidence(
             f"{found.claims.id}: has the baseline {recorded}; pass --baseline {recorded} or another run"
         )
     sides = pin_named_sides(runs, baseline, candidate, ablation)
+    require_pinned_logs(found, sides, runs)
     write_records({found.file: set_evidence(found, sides)})
     print_note(f"{found.display_path}: evidence written")
 

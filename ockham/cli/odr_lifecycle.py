@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ockham.cli.odr_evidence import AblationOption, BaselineOption, CandidateOption, pin_named_sides
-from ockham.cli.odr_options import RecordArgument
+from ockham.cli.odr_options import RecordArgument, repeatable
 from ockham.cli.options import DEFAULT_ODR_DIR, DEFAULT_RUNS, OdrDirOption, RunsOption
 from ockham.cli.output import (
     FormatOption,
@@ -30,12 +30,7 @@ MAX_TITLE_CHARACTERS = 120
 COLUMNS = ("id", "status", "verdict", "date", "title")
 OwnerOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--owner",
-        metavar="NAME",
-        help="Owner of the record; may be repeated. Default: the current user.",
-        show_default=False,
-    ),
+    repeatable("--owner", "NAME", "Owner of the record", " Default: the current user."),
 ]
 
 
@@ -50,28 +45,19 @@ def new(
     title: Annotated[str, typer.Argument(metavar="TITLE", help="The decision, in one line.")],
     odr_dir: OdrDirOption = DEFAULT_ODR_DIR,
     owner: OwnerOption = None,
-    tag: Annotated[
-        list[str] | None,
-        typer.Option("--tag", metavar="TAG", help="Tag; may be repeated.", show_default=False),
-    ] = None,
+    tag: Annotated[list[str] | None, repeatable("--tag", "TAG", "Tag")] = None,
     supersedes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--supersedes",
-            metavar="RECORD",
-            help="Record that the new one replaces; may be repeated.",
-            show_default=False,
-        ),
+        list[str] | None, repeatable("--supersedes", "RECORD", "Record that the new one replaces")
     ] = None,
     baseline: BaselineOption = None,
     candidate: CandidateOption = None,
     constraint: Annotated[
         list[str] | None,
-        typer.Option(
+        repeatable(
             "--constraint",
-            metavar="NAME=VALUE",
-            help="Named constraint, see `ockham odr constraints`; may be repeated.",
-            show_default=False,
+            "NAME=VALUE",
+            "Named constraint, see `ockham odr constraints`",
+            " Options after a comma: `judge=mean`, `severity=warn`, `min_n=N`.",
         ),
     ] = None,
     ablation: AblationOption = "",
@@ -95,11 +81,19 @@ def new(
       ockham odr new "Drop the compressor" --ablation study-1 --candidate without-compressor
 
       ockham odr new "Lower the target" --constraint loss_at_most_above=2% --constraint no_rollbacks
+
+      ockham odr new "Lower the target" --constraint loss_at_most_above=2%,judge=mean,severity=warn
     """
     from ockham.odr.lifecycle import new_record
     from ockham.odr.pinning import measure_constraints
     from ockham.odr.records_folder import SCHEMA, find_record, read_folder
-    from ockham.odr.template import DEFAULT_CONSTRAINTS, NewRecord, parse_constraints, render_record
+    from ockham.odr.template import (
+        DEFAULT_CONSTRAINTS,
+        NewRecord,
+        describe_constraint,
+        parse_constraints,
+        render_record,
+    )
 
     records = read_folder(odr_dir) if odr_dir.is_dir() else []
     superseded_ids = [find_record(records, name).claims.id for name in supersedes or []]
@@ -113,23 +107,16 @@ def new(
         record = NewRecord(record_id, title, owners, today(), tag or [], superseded_ids, sides, constraints)
         return render_record(record._replace(schema=SCHEMA if (odr_dir / SCHEMA).is_file() else ""))
 
-    typer.echo(new_record(odr_dir, title, render, number))
+    file = new_record(odr_dir, title, render, number)
+    for one in constraints:
+        print_note(describe_constraint(one))
+    typer.echo(file)
 
 
 def list_records(
     odr_dir: OdrDirOption = DEFAULT_ODR_DIR,
-    status: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--status", metavar="STATUS", help="Only this status; may be repeated.", show_default=False
-        ),
-    ] = None,
-    tag: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--tag", metavar="TAG", help="Only records with this tag; may be repeated.", show_default=False
-        ),
-    ] = None,
+    status: Annotated[list[str] | None, repeatable("--status", "STATUS", "Only this status")] = None,
+    tag: Annotated[list[str] | None, repeatable("--tag", "TAG", "Only records with this tag")] = None,
     output_format: FormatOption = None,
     output: OutputOption = None,
 ) -> None:
@@ -140,8 +127,8 @@ def list_records(
 
       ockham odr list --status accepted --status proposed
     """
+    from ockham.odr.record_rules import claimed_verdict
     from ockham.odr.records_folder import read_folder
-    from ockham.odr.verdict import format_verdict
 
     for name in status or []:
         if name not in STATUSES:
@@ -154,8 +141,7 @@ def list_records(
         if tag and not set(tag) & set(claims.tags):
             continue
         record_id = claims.id or record.file.name
-        verdict = format_verdict(claims.verdict, [waiver.until for waiver in claims.waivers])
-        rows.append((record_id, claims.status, verdict or "-", claims.date, claims.title))
+        rows.append((record_id, claims.status, claimed_verdict(record) or "-", claims.date, claims.title))
     write_rows(COLUMNS, rows, output_format, output, ("date",))
 
 

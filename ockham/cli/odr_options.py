@@ -4,29 +4,24 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+
+def repeatable(flag: str, metavar: str, text: str, more: str = "") -> Any:
+    """Return an option that may be repeated. Its help contains this."""
+    return typer.Option(flag, metavar=metavar, help=f"{text}; may be repeated.{more}", show_default=False)
+
 
 OutputOption = Annotated[
     Path | None,
     typer.Option("--output", "-o", metavar="FILE", help="Write to this file.", show_default=False),
 ]
 SelectOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--select",
-        metavar="CODE",
-        help="Only codes that start with this, such as ODR5; may be repeated.",
-        show_default=False,
-    ),
+    list[str] | None, repeatable("--select", "CODE", "Only codes that start with this, such as ODR5")
 ]
-IgnoreOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--ignore", metavar="CODE", help="No codes that start with this; may be repeated.", show_default=False
-    ),
-]
+IgnoreOption = Annotated[list[str] | None, repeatable("--ignore", "CODE", "No codes that start with this")]
 RecordArgument = Annotated[str, typer.Argument(metavar="RECORD", help="ID, number or file name of a record.")]
 RecordsArgument = Annotated[
     list[str] | None,

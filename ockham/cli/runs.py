@@ -55,7 +55,7 @@ MAX_VALUE_CHARACTERS = 120
 _LIST = """
 select r.run_id, r.created, r.state, r.policy, s.batches, s.updated_batches, s.skipped_batches,
     s.optimizer_steps, s.skipped_steps, s.update_rate, s.evaluations, s.accepted, s.val_loss, s.compute_saved,
-    s.compute_saved_low, s.compute_saved_high, s.unsigned_events
+    s.compute_saved_low, s.compute_saved_high, s.compute_saved_reason, s.unsigned_events
 from runs r join run_summary s using (run_id) order by r.created
 """
 

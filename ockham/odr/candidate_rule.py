@@ -27,7 +27,7 @@ class CandidateRule(NamedTuple):
         runs: IDs of the candidates. Empty if a pattern selects them.
         pattern: Name pattern with `*` and `?`. Empty if the candidates are named.
         total: Number of runs that match the pattern.
-        baselines: IDs of the baselines. Empty if any run can be one.
+        baselines: IDs of the baselines. Empty if the record compares with no run.
 
     """
 
@@ -102,8 +102,10 @@ def find_rule_problems(
 
     """
     cited = [side.run for side in claims.candidates]
-    if rule.baselines and [side.run for side in claims.baselines] != list(rule.baselines):
-        yield f"the baselines are {_names(claims.baselines)}, registered were {', '.join(rule.baselines)}"
+    # The first registrations fixed no runs.
+    if rule and [side.run for side in claims.baselines] != list(rule.baselines):
+        registered = ", ".join(rule.baselines) or "none"
+        yield f"the baselines are {_names(claims.baselines)}, registered were {registered}"
     if rule.runs:
         if cited != list(rule.runs):
             yield f"the candidates are {', '.join(cited)}, registered were {', '.join(rule.runs)}"

@@ -21,7 +21,7 @@ from ockham.odr.query import OpenQueries
 from ockham.odr.record import DecisionRecord
 from ockham.odr.record_data import EvidenceSide
 from ockham.odr.record_rules import active_waivers, delta_digits
-from ockham.odr.registration import check_registration
+from ockham.odr.registration import check_other_registrations, check_registration
 from ockham.odr.side_differences import check_differences
 from ockham.odr.verdict import (
     NOTHING_TO_CHECK,
@@ -30,6 +30,7 @@ from ockham.odr.verdict import (
     PinnedPosition,
     Result,
     decide_verdict,
+    evaluate_gain,
     rounds_to,
 )
 
@@ -71,7 +72,7 @@ def check_in_store(record: DecisionRecord, store: EvidenceStore, today: dt.date)
     if not complete:
         why = "the evidence is missing or does not verify"
         unknown = tuple(Result(constraint, "unknown", reason=why) for constraint in claims.constraints)
-        verdict = decide_verdict(unknown, None, oq_claimed=claims.oq_delta is not None)
+        verdict = decide_verdict(unknown, None if claims.oq_delta is None else "unknown")
         return CheckResult(claims.id, verdict, None, unknown, pins, complete=False)
     oq = None
     if claims.candidates:
@@ -86,13 +87,18 @@ def check_in_store(record: DecisionRecord, store: EvidenceStore, today: dt.date)
     for result in results:
         _note(record, result, waivers)
     registration = check_registration(record, list(logs.values()), store.runs_folders)
-    verdict = decide_verdict(results, oq, oq_claimed=claims.oq_delta is not None, waived=waivers)
+    check_other_registrations(record, store.read_registrations(record.file.parent))
+    oq_state = None if claims.oq_delta is None else evaluate_gain(oq)
+    verdict = decide_verdict(results, oq_state, waivers)
     _compare(record, results, oq, verdict)
-    until = tuple(
-        waivers[r.constraint.id] for r in results if r.state == "fail" and r.constraint.id in waivers
-    )
+    failed = [
+        one.constraint.id for one in results if one.state == "fail" and one.constraint.severity != "warn"
+    ]
+    waived = {name: waivers[name] for name in failed if name in waivers}
     delta = None if oq is None else oq.value
-    return CheckResult(claims.id, verdict, delta, results, pins, registration, oq, waived_until=until)
+    return CheckResult(
+        claims.id, verdict, delta, results, pins, registration, oq, waived=waived, oq_state=oq_state
+    )
 
 
 def _load_evidence(

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ockham.errors import OckhamError, QueryLimitError
-from ockham.odr.constraint_sql import LIST_PARAMETERS, analyze_sql
+from ockham.odr.constraint_sql import analyze_sql
 from ockham.odr.evidence_rules import find_outside_runs
 from ockham.odr.pair_statistics import combine_pairs
 from ockham.odr.query import QueryFunction, QueryValue
 from ockham.odr.record_data import Constraint, EvidencePair, RecordData
+from ockham.odr.run_conditions import LIST_PARAMETERS
 from ockham.odr.verdict import PairValue, Result, evaluate_constraint
 
 
@@ -24,11 +25,13 @@ def evaluate_on_runs(constraint: Constraint, claims: RecordData, ask: QueryFunct
     SQL with `$baseline` or `$candidate` is evaluated for each pair, other SQL once. Lint reports SQL that is
     refused, and SQL that names other runs; such SQL is never run.
     """
+    if not constraint.sql:
+        reason = "its name or a parameter is not accepted" if constraint.name else "it has no SQL"
+        return Result(constraint, "unknown", reason=reason)
     statement = analyze_sql(constraint.sql)
-    if statement.problems or not constraint.sql:
-        fault = statement.problems[0] if statement.problems else None
-        return Result(constraint, "unknown", reason=f"the SQL {fault.message}" if fault else "no SQL")
-    outside = next(find_outside_runs(claims.sides, statement), "")
+    if statement.problems:
+        return Result(constraint, "unknown", reason=f"the SQL {statement.problems[0].message}")
+    outside = next(find_outside_runs(claims, statement), "")
     if outside:
         return Result(constraint, "unknown", reason=f"the SQL {outside}")
     if not claims.pairs:

@@ -18,6 +18,12 @@ from ockham.errors import BadInputError, suggest_name
 
 # Keys of the SQL form, which a named constraint generates.
 SQL_KEYS = ("text", "sql", "op", "threshold", "tolerance", "unit")
+# Keys of every constraint that `ockham odr new --constraint` accepts, with their words. No word: a number.
+OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "judge": ("interval", "mean"),
+    "severity": ("error", "warn"),
+    "min_n": (),
+}
 _PARAMETER = re.compile(r"parameter (?P<name>[a-z]+): (?P<kind>[a-z]+); (?P<meaning>.+); (?P<value>.+)")
 
 
@@ -167,7 +173,7 @@ def find_problems(values: Mapping[str, Any]) -> list[ConstraintProblem]:
     for parameter in named.parameters:
         value = values.get(parameter.name, parameter.default)
         if not _is_accepted(parameter, value):
-            given = "is missing" if value is None else f"is {value!r:.40}"
+            given = "is missing" if value is None else f"is {value!r:.40}{_percent(parameter, value)}"
             message = f"{parameter.name!r} of {named.name} {given}; accepted: {parameter.accepted}"
             problems.append(ConstraintProblem(parameter.name, message))
     if not problems and named.op == "between" and values[named.limits[0]] > values[named.limits[1]]:
@@ -177,8 +183,17 @@ def find_problems(values: Mapping[str, Any]) -> list[ConstraintProblem]:
 
 
 def _suggest(name: object) -> str:
-    close = suggest_name(str(name), load_library())
+    close = suggest_name(str(name).casefold(), load_library())
     return close if close.startswith("; did") else "; `ockham odr constraints` lists them"
+
+
+def _percent(parameter: Parameter, value: object) -> str:
+    """Return `, which means 200 %` for a share of 2. Empty for other parameters, types and large values."""
+    if parameter.kind.factor == 1 or isinstance(value, bool) or not isinstance(value, int | float):
+        return ""
+    if not abs(value) < 1e6:
+        return ""
+    return f", which means {value * parameter.kind.factor:g}{parameter.kind.suffix}"
 
 
 def _is_accepted(parameter: Parameter, value: object) -> bool:
@@ -220,40 +235,54 @@ def format_plain(number: Decimal) -> str:
 
 
 def parse_constraint_argument(text: str) -> dict[str, Any]:
-    """Return name and parameters of `NAME`, `NAME=VALUE` or `NAME=LOW..HIGH`, with `,KEY=VALUE` after it.
+    """Return the keys of a constraint for `NAME`, `NAME=VALUE` or `NAME=LOW..HIGH`.
+
+    After a comma follow other parameters, or options such as `judge=mean`.
 
     Raises:
-        BadInputError: If the name or a parameter is not accepted.
+        BadInputError: If the name, a parameter or an option is not accepted.
 
     """
-    name, _, rest = text.partition("=")
+    head, *others = text.split(",")
+    name, _, first = head.partition("=")
     values: dict[str, Any] = {"name": name.strip()}
     named = load_library().get(values["name"])
-    free = [one.name for one in named.parameters if one.default is None] if named else []
-    first, *others = rest.split(",") if rest else [""]
+    if named is None:
+        raise _argument_error(text, find_problems(values)[0].message)
+    free = [one.name for one in named.parameters if one.default is None]
     numbers = first.split("..") if first else []
-    if named is not None and len(numbers) != len(free):
-        form = named.example
-        raise BadInputError(f"--constraint {text[:80]!r}: {named.name} is written as {form}")
-    for key, number in [*zip(free, numbers, strict=False), *(_split_pair(text, other) for other in others)]:
-        values[key] = _parse_number(text, number)
-    unknown = [key for key in values if key != "name" and key not in parameter_names()]
-    problems = find_problems(values)
-    if unknown and not problems and named is not None:
-        accepted = ", ".join(one.name for one in named.parameters) or "no parameter"
-        raise BadInputError(
-            f"--constraint {text[:80]!r}: unknown parameter {unknown[0]!r}; accepted: {accepted}"
-        )
-    if problems:
-        raise BadInputError(f"--constraint {text[:80]!r}: {problems[0].message}")
+    if len(numbers) != len(free):
+        raise _argument_error(text, f"{named.name} is written as {named.example}")
+    known = [*(one.name for one in named.parameters), *OPTIONS]
+    for key, number in [*zip(free, numbers, strict=True), *(_split_pair(text, other) for other in others)]:
+        if key in values:
+            raise _argument_error(text, f"{key!r} is given twice")
+        if key not in known:
+            raise _argument_error(text, f"unknown parameter {key[:40]!r}; accepted: {', '.join(known)}")
+        values[key] = _parse_option(text, key, number) if key in OPTIONS else _parse_number(text, number)
+    if problems := find_problems(values):
+        raise _argument_error(text, problems[0].message)
     return values
+
+
+def _argument_error(text: str, problem: str) -> BadInputError:
+    return BadInputError(f"--constraint {text[:80]!r}: {problem}")
 
 
 def _split_pair(text: str, pair: str) -> tuple[str, str]:
     key, separator, number = pair.partition("=")
     if not separator:
-        raise BadInputError(f"--constraint {text[:80]!r}: {pair[:40]!r} is not KEY=VALUE")
-    return key.strip(), number
+        raise _argument_error(text, f"{pair[:40]!r} is not KEY=VALUE")
+    return key.strip(), number.strip()
+
+
+def _parse_option(text: str, key: str, value: str) -> str | int:
+    """Return the value of an option: one of its words, or a number of observations from 1."""
+    words = OPTIONS[key]
+    if value in words or (not words and value.isascii() and value.isdigit() and int(value) > 0):
+        return value if words else int(value)
+    accepted = " or ".join(words) or "an integer from 1"
+    raise _argument_error(text, f"{key!r} is {value[:40]!r}; accepted: {accepted}")
 
 
 def _parse_number(text: str, number: str) -> float | int:
@@ -263,7 +292,7 @@ def _parse_number(text: str, number: str) -> float | int:
         value = Decimal(number.strip().removesuffix("%").strip()) / (100 if percent else 1)
         return int(value) if value == int(value) else float(value)
     except (ArithmeticError, ValueError):
-        raise BadInputError(f"--constraint {text[:80]!r}: {number[:40]!r} is not a number") from None
+        raise _argument_error(text, f"{number[:40]!r} is not a number") from None
 
 
 def flow_fields(name: str, parameters: Mapping[str, float]) -> Iterable[str]:

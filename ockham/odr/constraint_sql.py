@@ -16,10 +16,14 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from ockham.errors import QueryError, suggest_name
+from ockham.odr.run_conditions import (
+    LIST_PARAMETERS,
+    PAIR_PARAMETERS,
+    UnrestrictedReads,
+    find_unrestricted_reads,
+)
 from ockham.resources import VIEWS
 
-PAIR_PARAMETERS = frozenset({"baseline", "candidate"})
-LIST_PARAMETERS = frozenset({"baselines", "candidates"})
 PARAMETERS = PAIR_PARAMETERS | LIST_PARAMETERS
 MAX_CHARACTERS = 10_000
 _WRITES = (
@@ -57,12 +61,13 @@ class SqlProblem(NamedTuple):
 
 
 class Statement(NamedTuple):
-    """Tables and parameters of a statement, texts compared with a run ID, and problems."""
+    """Tables and parameters of a statement, texts compared with a run ID, reads of all runs, and problems."""
 
     views: frozenset[str]
     parameters: frozenset[str]
     problems: tuple[SqlProblem, ...]
     runs: tuple[str, ...] = ()
+    unrestricted: UnrestrictedReads = UnrestrictedReads()
 
 
 @functools.lru_cache(maxsize=1_000)
@@ -97,7 +102,9 @@ def analyze_sql(sql: str) -> Statement:
     parameters = frozenset(node.name for node in nodes if isinstance(node, exp.Parameter | exp.Placeholder))
     if not faults and parameters & PAIR_PARAMETERS and parameters & LIST_PARAMETERS:
         faults.append(SqlProblem("ODR512", "has a parameter for one pair and one for all runs; use one kind"))
-    return Statement(views, parameters, tuple(faults), tuple(dict.fromkeys(_compared_runs(nodes))))
+    runs = tuple(dict.fromkeys(_compared_runs(nodes)))
+    unrestricted = UnrestrictedReads() if faults else find_unrestricted_reads(tree)
+    return Statement(views, parameters, tuple(faults), runs, unrestricted)
 
 
 def _compared_runs(nodes: list[exp.Expr]) -> Iterator[str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from ockham.errors import suggest_name
-from ockham.odr.constraint_sql import PARAMETERS, Statement, analyze_sql
+from ockham.odr.constraint_sql import Statement, analyze_sql
 from ockham.odr.record import DecisionRecord
-from ockham.odr.record_data import EvidenceSide
+from ockham.odr.record_data import RecordData
+from ockham.odr.run_conditions import LIST_PARAMETERS, PAIR_PARAMETERS
 
 
 def check_evidence_runs(record: DecisionRecord) -> None:
@@ -18,7 +19,7 @@ def check_evidence_runs(record: DecisionRecord) -> None:
         if statement is None or statement.problems:
             continue
         path = ("constraints", constraint.position, "sql")
-        for message in find_outside_runs(record.claims.sides, statement):
+        for message in find_outside_runs(record.claims, statement):
             record.add_finding_at("ODR517", f"{constraint.id} {message}", path, constraint.id)
 
 
@@ -38,12 +39,30 @@ def _pairs(record: DecisionRecord) -> None:
         seen.setdefault(side.run, side.label)
 
 
-def find_outside_runs(sides: Sequence[EvidenceSide], statement: Statement) -> Iterator[str]:
-    """Yield a message for each run of a statement that is not in the evidence, or if it names no run."""
-    known = [side.run for side in sides]
+def find_outside_runs(claims: RecordData, statement: Statement) -> Iterator[str]:
+    """Yield a message for each way in which a statement can read runs that it does not measure."""
+    known = [side.run for side in claims.sides]
+    several = len(claims.candidates) > 1
     for name in statement.runs:
         if name not in known:
             hint = suggest_name(name, known)
             yield f"compares run_id with {name!r:.70}, which is not in the evidence{hint}"
-    if not statement.runs and not statement.parameters & PARAMETERS:
-        yield "reads all runs together; compare run_id with $candidate, or with the list $candidates"
+        elif several:
+            yield (
+                f"compares run_id with {name!r:.70}, one run of {len(claims.candidates)} pairs; "
+                "write $candidate or $baseline"
+            )
+    if statement.unrestricted.views and set(statement.runs) <= set(known):
+        views = ", ".join(statement.unrestricted.views)
+        yield (
+            f"reads all runs together in {views}; "
+            "restrict each view, joined by AND, with run_id = $candidate or run_id IN $candidates"
+        )
+    elif statement.unrestricted.counts_all and not _measures_all_runs(claims, statement):
+        yield "counts the rows of all runs in n; write count(*) FILTER (WHERE run_id = $candidate) AS n"
+
+
+def _measures_all_runs(claims: RecordData, statement: Statement) -> bool:
+    """Return True if the parameters of a statement name all runs of the evidence."""
+    one_pair = len(claims.candidates) <= 1
+    return statement.parameters >= (PAIR_PARAMETERS if one_pair else LIST_PARAMETERS)

@@ -11,13 +11,14 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from ockham.odr.evaluation_points import EvaluationSeries, read_evaluations
 from ockham.odr.evidence_pack import unpack_log
 from ockham.odr.pinned_log import PinnedLog, build_parquet, build_runs_folder, find_run, read_pinned_log
 from ockham.odr.query import OpenQueries, QueryFunction
 from ockham.odr.record_data import EvidenceSide
+from ockham.odr.registration import find_registrations
 from ockham.record.run_folder import RunFolder
 
 # events; more would keep the process that answers from starting in time.
@@ -43,6 +44,7 @@ class EvidenceStore:
         self._folders: dict[tuple[Path, str, int, int], RunFolder | None] = {}
         self._logs: dict[tuple[Path, int, int, int | None], PinnedLog | None] = {}
         self._series: dict[tuple[Path, int, int, int, bool], EvaluationSeries] = {}
+        self._registrations: dict[Path, dict[str, dict[str, Any]]] = {}
         self._open: tuple[EvidenceKey, QueryFunction] | None = None
         self._queries = contextlib.ExitStack()
 
@@ -93,6 +95,12 @@ class EvidenceStore:
         if key not in self._series:
             self._series[key] = read_evaluations(log, with_batches)
         return self._series[key]
+
+    def read_registrations(self, records: Path) -> dict[str, dict[str, Any]]:
+        """Return the registrations of the ledgers, and those packed with the records of this folder."""
+        if records not in self._registrations:
+            self._registrations[records] = find_registrations(records, self.runs_folders)
+        return self._registrations[records]
 
     def open_queries(self, logs: Sequence[PinnedLog]) -> QueryFunction:
         """Return a query function that sees these logs, and nothing else.

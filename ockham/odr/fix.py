@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ockham.errors import BadInputError
@@ -11,10 +11,10 @@ from ockham.odr import edit
 from ockham.odr.constraint_rules import line_text
 from ockham.odr.lint import lint_folder
 from ockham.odr.record import DecisionRecord
-from ockham.odr.record_rules import active_waivers, delta_digits, heading_text
+from ockham.odr.record_rules import delta_digits, heading_text
 from ockham.odr.records_folder import write_record
 from ockham.odr.supersession import find_successors
-from ockham.odr.verdict import CheckResult, decide_verdict
+from ockham.odr.verdict import CheckResult
 
 # One fix can make room for the next: a heading appears once the front matter can be read.
 MAX_ROUNDS = 6
@@ -70,63 +70,71 @@ def _fixed_text(record: DecisionRecord, successors: Mapping[str, list[str]]) -> 
     return None
 
 
-def update_checkboxes(
-    records: Iterable[DecisionRecord], judged: MutableMapping[str, CheckResult], today: dt.date
+def complete_drafts(
+    records: Iterable[DecisionRecord], results: Mapping[str, CheckResult]
 ) -> list[DecisionRecord]:
-    """Set the checkboxes of undecided records to the results of their constraints.
+    """Tick the boxes of undecided records as measured, and complete their outcome.
 
-    Return the written records.
+    What the author wrote stays. An OQ delta is claimed only by a number of the author, never added. A decided
+    record is locked, so its findings remain.
 
-    If such a record has no outcome, quotient and verdict are filled in. The findings of changed checkboxes
-    are removed. A decided record is locked, so its findings remain.
+    Args:
+        records: Records with their text as checked.
+        results: Results of `check` by display path.
+
+    Returns:
+        The records that were written. Their findings are those of the old text.
+
     """
     written = []
     for record in records:
-        judgement = judged.get(record.display_path)
-        if judgement is None or not judgement.complete or record.claims.status not in {"draft", "proposed"}:
+        result = results.get(record.display_path)
+        if result is None or not result.complete or record.claims.status not in {"draft", "proposed"}:
             continue
         lines = record.lines
-        for result in judgement.results:
-            lines = edit.set_checkbox(record, lines, result.constraint.id, ticked=result.state == "pass")
-        verdict = _outcome_verdict(record, judgement, active_waivers(record, today))
-        lines = _with_outcome(record, lines, judgement, verdict)
+        for one in result.results:
+            lines = edit.set_checkbox(record, lines, one.constraint.id, ticked=one.state == "pass")
+        lines = _complete_outcome(record, lines, result.verdict)
         if lines != record.lines:
-            text = edit.join_lines(record, lines)
-            write_record(record.file, text)
-            # An attestation names the digest of the file as it is now.
-            record.data = text.encode()
-            record.findings[:] = [finding for finding in record.findings if finding.code != "ODR511"]
-            if verdict is not None:
-                # The printed verdict is the one in the file.
-                judged[record.display_path] = judgement._replace(verdict=verdict)
+            write_record(record.file, edit.join_lines(record, lines))
             written.append(record)
     return written
 
 
-def _outcome_verdict(
-    record: DecisionRecord, judgement: CheckResult, waivers: Mapping[str, str]
-) -> str | None:
-    """Return the verdict of the outcome to fill in. None if the record has an outcome.
+def _complete_outcome(record: DecisionRecord, lines: list[str], computed: str | None) -> list[str]:
+    """Return the lines with a complete outcome in front matter and body.
 
-    It is that of a record which claims the OQ delta, because the outcome claims it.
+    Missing keys are added: the verdict as computed, an OQ delta of null, and the measure of a claimed one.
+    Without an outcome in the front matter, the Outcome line contains what the author claims.
     """
-    if judgement.verdict is None or record.claims.has_outcome or (record.body and record.body.outcome):
-        return None
-    claimed = judgement.oq_delta is not None
-    return decide_verdict(judgement.results, judgement.oq, oq_claimed=claimed, waived=waivers)
-
-
-def _with_outcome(
-    record: DecisionRecord, lines: list[str], judgement: CheckResult, verdict: str | None
-) -> list[str]:
-    """Return the lines with the computed outcome in front matter and body, if there is a verdict."""
-    if verdict is None:
+    assert record.front is not None
+    assert record.body is not None
+    outcome = record.front.values.get("outcome") or {}
+    line = None if outcome else record.body.outcome
+    is_complete = record.claims.has_outcome and record.claims.verdict is not None
+    if computed is None or is_complete or not _is_readable(record, outcome) or (line and line.error):
         return lines
-    digits = None if judgement.oq_delta is None else f"{judgement.oq_delta:+.3g}"
-    outcome = f"{{oq_delta: {digits or 'null'}, verdict: {verdict}}}"
+    digits, verdict = delta_digits(record), record.claims.verdict or computed
+    if line is not None:
+        digits, verdict = None if line.delta is None else line.digits, line.verdict or computed
+    fields = [f"oq_delta: {digits or 'null'}", f"verdict: {verdict}"]
+    if "oq_delta_at" in outcome:
+        fields.insert(1, f"oq_delta_at: {record.front.place(('outcome', 'oq_delta_at')).text}")
+    elif digits is not None:
+        # A claimed number names the point at which it was compared.
+        fields.insert(1, f"oq_delta_at: {record.claims.oq_delta_at}")
     # The body first: its lines move by the key.
-    lines = edit.set_outcome_line(record, lines, digits, verdict)
+    new = edit.set_outcome_line(record, lines, digits, verdict)
     try:
-        return edit.set_key(record, lines, "outcome", outcome, "constraints")
+        return edit.set_key(record, new, "outcome", f"{{{', '.join(fields)}}}", "constraints")
     except BadInputError:
-        return record.lines
+        return lines
+
+
+def _is_readable(record: DecisionRecord, outcome: object) -> bool:
+    """Return True if an outcome has only known keys, with accepted values or null."""
+    if not isinstance(outcome, dict) or outcome.keys() - {"oq_delta", "oq_delta_at", "verdict"}:
+        return False
+    claims = record.claims
+    values = ((outcome.get("oq_delta"), claims.oq_delta), (outcome.get("verdict"), claims.verdict))
+    return all(written is None or read is not None for written, read in values)

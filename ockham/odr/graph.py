@@ -10,8 +10,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ockham.odr.record import DecisionRecord
+from ockham.odr.record_rules import claimed_verdict
 from ockham.odr.records_folder import INDEX
-from ockham.odr.verdict import format_verdict
 
 _OPEN = "<!-- made by `ockham odr index`: change the records, not this list -->"
 _CLOSE = "<!-- end of the list -->"
@@ -24,7 +24,7 @@ def render_index(records: Sequence[DecisionRecord], before: str = "") -> str:
         claims = record.claims
         name = claims.id or record.file.name
         status = claims.status + (f" by {', '.join(claims.superseded_by)}" if claims.superseded_by else "")
-        verdict = format_verdict(claims.verdict, [waiver.until for waiver in claims.waivers])
+        verdict = claimed_verdict(record)
         cells = (claims.title or "(cannot be read)", status, verdict or "not measured", claims.date)
         link = quote(os.fsencode(record.file.name))
         rows.append(f"| [{_cell(name)}]({link}) | " + " | ".join(_cell(cell) for cell in cells) + " |")

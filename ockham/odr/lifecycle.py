@@ -90,7 +90,7 @@ def set_status(record: DecisionRecord, status: str, today: dt.date) -> str:
         given = claims.verdict or ("null" if claims.has_outcome else "no outcome")
         raise BadInputError(
             f"{claims.id} cannot be {status}: "
-            f"that needs the verdict {fitting}, it has {given}{_outcome_hint(claims)}"
+            f"that needs the verdict {fitting}, it has {given}{_outcome_hint(claims, status)}"
         )
     lines = edit.set_key(record, record.lines, "status", status)
     lines = edit.set_key(record, lines, "date", today.isoformat(), "status")
@@ -99,10 +99,12 @@ def set_status(record: DecisionRecord, status: str, today: dt.date) -> str:
     return edit.join_lines(record, lines)
 
 
-def _outcome_hint(claims: RecordData) -> str:
-    """Return how a record without an outcome gets one."""
+def _outcome_hint(claims: RecordData, status: str) -> str:
+    """Return what gives a record the verdict that a status needs."""
+    if claims.has_outcome and status == "accepted":
+        return f"; `ockham odr check {claims.id}` shows which claim does not hold"
     if claims.has_outcome:
-        return ""
+        return "; write the condition that it does not meet as a constraint, and check again"
     if claims.constraints:
         return f"; `ockham odr check {claims.id} --fix` measures it"
     return "; without constraints write outcome: {oq_delta: null, verdict: null}"
@@ -164,13 +166,15 @@ def renumber(record: DecisionRecord, others: Sequence[DecisionRecord], number: i
     """Return the texts of a record with another number at its new path, and of the records that name it.
 
     Raises:
-        BadInputError: If it has a lock, because others may cite its ID.
+        BadInputError: If it is decided or registered, because others cite its ID.
 
     """
     edit.require_readable(record)
     old, new = record.claims.id, f"ODR-{number:04d}"
     if record.claims.status in DECIDED:
         raise BadInputError(f"{old} is {record.claims.status}, so others may cite it: renumber the other one")
+    if record.claims.registered:
+        raise BadInputError(f"{old} is registered in the ledger under this ID: renumber the other one")
     lines = edit.set_key(record, record.lines, "id", new)
     title = heading_text(record).replace(old, new, 1)
     texts = {

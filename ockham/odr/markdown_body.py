@@ -18,7 +18,8 @@ _BOX = re.compile(r"[-*+]\s+\[(?P<mark>[ xX])\]\s*(?:(?P<id>C[1-9][0-9]{0,2})\b)
 _CONTINUATION = re.compile(r"\s*(?![-*+]\s|[0-9]+[.)]\s|[#|>`<])\S")
 _OUTCOME = re.compile(
     r"oq\s+delta:\s*(?P<delta>[-+]?[0-9.]+(?:e[-+]?[0-9]+)?|none)"
-    r"\s*(?:→|->|=>)\s*(?P<verdict>[a-z ]+?)\s*\.?",
+    r"\s*(?:→|->|=>)\s*(?P<verdict>[a-z ]+?)\s*"
+    r"(?P<waived>\([0-9]+ waived until [0-9]{4}-[0-9]{2}-[0-9]{2}\))?\s*\.?",
     re.IGNORECASE,
 )
 _VERDICTS = {"keep": "KEEP", "revert": "REVERT", "inconclusive": "INCONCLUSIVE", "not measured": None}
@@ -43,13 +44,17 @@ class Checkbox(NamedTuple):
 
 
 class OutcomeLine(NamedTuple):
-    """`OQ delta: +0.4 → KEEP`. None means `none` or `not measured`. `line` is 0 if the line is missing."""
+    """`OQ delta: +0.4 → KEEP`. None means `none` or `not measured`.
+
+    `waived` is the text after the verdict, such as `(1 waived until 2027-01-31)`. It may be empty.
+    """
 
     delta: float | None
     verdict: str | None
     digits: str
     line: int
     error: str = ""
+    waived: str = ""
 
 
 class Body(NamedTuple):
@@ -132,7 +137,8 @@ def _outcome(lines: list[tuple[int, str]]) -> OutcomeLine | None:
             delta = None if digits == "none" else float(digits)
         except ValueError:
             return OutcomeLine(None, None, "", number, f"has {match['delta']!r:.40} for a number")
-        return OutcomeLine(delta, _VERDICTS[verdict], digits, number)
+        waived = (match["waived"] or "").casefold()
+        return OutcomeLine(delta, _VERDICTS[verdict], digits, number, waived=waived)
     return None
 
 

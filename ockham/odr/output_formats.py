@@ -43,16 +43,12 @@ def format_result(record: DecisionRecord, judgement: CheckResult) -> list[str]:
     verdict = judgement.verdict_text or NOTHING_TO_CHECK
     if not judgement.complete:
         verdict = "not checked, the evidence is missing or does not verify"
-    delta = "" if judgement.oq is None else f", OQ delta {judgement.oq.value:+.4g} {judgement.oq.place}"
-    rows = [f"{claims.id or record.file.name} {claims.title}: {verdict}{delta}"]
+    rows = [f"{claims.id or record.file.name} {claims.title}: {verdict}"]
+    rows += _format_oq_delta(judgement) if judgement.complete else []
     rows += [f"  OQ delta corrected on {one.date}: {one.reason}" for one in claims.corrections]
-    if judgement.oq is not None and judgement.oq.statistics is not None:
-        rows.append(f"  OQ delta: {judgement.oq.statistics.sentence()}")
-        rows += [
-            f"    {pair.candidate} against {pair.baseline}: {pair.value:+.4g}" for pair in judgement.oq.pairs
-        ]
     for result in judgement.results if judgement.complete else ():
-        rows.append(f"  {result.sentence()}")
+        day = judgement.waived.get(result.constraint.id)
+        rows.append(f"  {result.sentence()}" + (f", waived until {day}" if day else ""))
         rows += [f"    {pair.sentence()}" for pair in result.pairs]
     rows += [
         f"  {p.side}: {p.run} {p.attempt}-{p.rank}, {p.size} events, root {p.root}" for p in judgement.pins
@@ -65,6 +61,20 @@ def format_result(record: DecisionRecord, judgement: CheckResult) -> list[str]:
         )
         rows.append(f"  registered candidates: {registration.candidates or 'none, any run could be cited'}")
     return rows
+
+
+def _format_oq_delta(judgement: CheckResult) -> list[str]:
+    """Return the lines of the OQ delta: `OQ delta fail: -0.04 at iteration 149, claimed > 0`."""
+    oq, state = judgement.oq, judgement.oq_state
+    if oq is None:
+        return [] if state is None else [f"  OQ delta {state}: it cannot be computed, claimed > 0"]
+    value = f"{oq.value:+.4g}" if oq.statistics is None else oq.statistics.sentence()
+    claim = "not claimed in the outcome" if state is None else "claimed > 0"
+    pairs = oq.pairs if oq.statistics is not None else ()
+    return [
+        f"  OQ delta{'' if state is None else f' {state}'}: {value} {oq.place}, {claim}",
+        *(f"    {pair.candidate} against {pair.baseline}: {pair.value:+.4g}" for pair in pairs),
+    ]
 
 
 def _mark(finding: Finding) -> str:
@@ -103,10 +113,12 @@ def judgement_json(judgement: CheckResult) -> dict[str, Any]:
         "odr_id": judgement.odr_id,
         "verdict": judgement.verdict,
         "oq_delta": judgement.oq_delta,
+        "oq_delta_state": judgement.oq_state,
         "oq_delta_at": None if judgement.oq is None else judgement.oq.measure,
         "oq_delta_pairs": [] if judgement.oq is None else [pair._asdict() for pair in judgement.oq.pairs],
         "oq_delta_statistics": _statistics_json(None if judgement.oq is None else judgement.oq.statistics),
         "complete": judgement.complete,
+        "waivers": [{"constraint_id": name, "until": day} for name, day in judgement.waived.items()],
         "constraints": [
             {**result_json(result), "pairs": [pair._asdict() for pair in result.pairs]}
             for result in judgement.results

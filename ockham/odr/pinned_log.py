@@ -105,13 +105,14 @@ def read_pinned_log(side: EvidenceSide, folder: RunFolder) -> PinnedLog | None:
     The logs from which it resumed are read too.
 
     Raises:
-        UnverifiableError: If the log cannot be read, or an earlier log has another root than `run.resumed`
-            names.
+        UnverifiableError: If the log cannot be read, is that of another run, or an earlier log has another
+            root than `run.resumed` names.
 
     """
     segments = folder.segments(side.attempt, side.rank)
     if not segments:
         return None
+    _require_own_log(folder, segments)
     tree, total, finished, first = CompactRange(), 0, False, b""
     parts: dict[Path, int] = {}
     try:
@@ -127,6 +128,22 @@ def read_pinned_log(side: EvidenceSide, folder: RunFolder) -> PinnedLog | None:
     earlier = _read_earlier_log(side, folder, first, tree.size)
     root, whole = tree.root().hex(), tuple(segments)
     return PinnedLog(side, folder, tree.size, total, root, tuple(parts.items()), whole, finished, earlier)
+
+
+def _require_own_log(folder: RunFolder, segments: Sequence[Path]) -> None:
+    """Check that the first event of a log is one of this run.
+
+    Raises:
+        UnverifiableError: If another run is in the folder.
+
+    """
+    first = next(_lines(segments), None)
+    event = None if first is None else parse_event(first[1])
+    if event is not None and event["source"] != f"ockham://runs/{folder.run_id}":
+        other = event["source"].rpartition("/")[2]
+        raise UnverifiableError(
+            f"run {folder.run_id}: the folder contains the log of run {other}; restore it from a copy"
+        )
 
 
 def read_pinned_lines(log: PinnedLog) -> Iterator[bytes]:
@@ -201,9 +218,11 @@ def pin_side(name: str, folder: RunFolder, rank: int = 0) -> EvidenceSide | None
     no signed event of this rank.
 
     Raises:
-        UnverifiableError: If the run differs from what was signed.
+        UnverifiableError: If the run differs from what was signed, or its folder contains another run.
 
     """
+    for attempt, its_rank in folder.logs():
+        _require_own_log(folder, folder.segments(attempt, its_rank))
     evidence = read_evidence(folder, own_keys(folder))
     if evidence.problems:
         raise UnverifiableError(f"{evidence.problems[0]}; run `ockham verify {folder.run_id}`")

@@ -43,7 +43,7 @@ def pin_sides(runs: Path, baselines: Sequence[str], candidates: Sequence[str]) -
         for at, run in enumerate(ids):
             side = pin_side(name, RunFolder(runs, run).require_exists())
             if side is None:
-                raise BadInputError(f"run {run!r} in {runs} has no event yet")
+                raise BadInputError(f"run {run!r} in {runs} has no signed event yet")
             path = ("evidence", name) if len(ids) == 1 else ("evidence", f"{name}s", at)
             sides.append(side._replace(path=path))
     return tuple(sides)
@@ -121,6 +121,26 @@ def pack_record(record: DecisionRecord, runs: Path) -> list[Path]:
     files = [pack_log(one, record.file.parent / "evidence") for one in cuts]
     registration = pack_registration(record, cuts, [runs])
     return files if registration is None else [*files, registration]
+
+
+def require_pinned_logs(record: DecisionRecord, sides: Sequence[EvidenceSide], runs: Path) -> None:
+    """Check that runs which the record pins already are still the same runs. A log may have grown.
+
+    Raises:
+        BadInputError: If another run is in the folder of one.
+        UnverifiableError: If a log cannot be read.
+
+    """
+    names = {side.run for side in sides}
+    for pinned in record.claims.sides:
+        if not pinned.root or pinned.run not in names:
+            continue
+        log = read_pinned_log(pinned, RunFolder(runs, pinned.run))
+        if log is None or log.root != pinned.root:
+            raise BadInputError(
+                f"run {pinned.run}: not the run that evidence.{pinned.label} pins with root {pinned.root}; "
+                "restore that run, or remove `evidence` from the record to cite the present one"
+            )
 
 
 def set_evidence(record: DecisionRecord, sides: Sequence[EvidenceSide]) -> str:

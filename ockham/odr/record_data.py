@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 
 from ockham.odr.constraint_library import resolve_constraint
 
+VERDICTS = ("KEEP", "REVERT", "INCONCLUSIVE")
 # As the schema has it; a table of integers ends at 2**63.
 MAX_INTEGER = 2**53 - 1
 # It becomes the name of a file.
@@ -101,7 +103,10 @@ class Waiver(NamedTuple):
 
 
 class RecordData(NamedTuple):
-    """Data of a complete front matter."""
+    """Data of a complete front matter.
+
+    `has_outcome` is True if the outcome has both keys with accepted values. Null is accepted.
+    """
 
     id: str = ""
     title: str = ""
@@ -175,10 +180,10 @@ def parse_record_data(values: Any) -> RecordData:
         candidates=_sides(evidence, "candidate"),
         varies=_texts(evidence, "varies"),
         constraints=tuple(_constraints(front)),
-        has_outcome=bool(outcome),
+        has_outcome=_is_complete(outcome),
         oq_delta=_number(outcome, "oq_delta"),
         oq_delta_at=_text(outcome, "oq_delta_at") or "iteration",
-        verdict=_text(outcome, "verdict") or None,
+        verdict=verdict if (verdict := _text(outcome, "verdict")) in VERDICTS else None,
         waivers=tuple(
             Waiver(index, _text(item, "constraint"), _text(item, "until"))
             for index, item in enumerate(_list(front, "waivers"))
@@ -188,6 +193,14 @@ def parse_record_data(values: Any) -> RecordData:
         lock=_text(front, "lock"),
         registered=registered if _EVENT_ID.fullmatch(registered := _text(front, "registered")) else "",
     )
+
+
+def _is_complete(outcome: Mapping[str, Any]) -> bool:
+    """Return True if an outcome has both keys with accepted values."""
+    delta, verdict = outcome.get("oq_delta", ""), outcome.get("verdict", "")
+    number = _number(outcome, "oq_delta")
+    is_accepted = delta is None or (number is not None and math.isfinite(number))
+    return is_accepted and verdict in (*VERDICTS, None)
 
 
 def _constraints(front: Mapping[str, Any]) -> list[Constraint]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+import re
 
 from ockham.odr.codes import DECIDED
 from ockham.odr.constraint_rules import check_lines, check_names, check_placeholders
 from ockham.odr.constraint_sql import analyze_sql
 from ockham.odr.edit import compute_lock
 from ockham.odr.evidence_rules import check_evidence_runs
-from ockham.odr.markdown_body import SECTIONS, Body, format_outcome
+from ockham.odr.markdown_body import SECTIONS, Body, OutcomeLine, format_outcome
 from ockham.odr.record import NAME, DecisionRecord
 from ockham.odr.record_data import Constraint
+from ockham.odr.verdict import format_verdict
 
 VERDICTS_BY_STATUS = {"accepted": ("KEEP", None), "rejected": ("REVERT", "INCONCLUSIVE", None)}
 
@@ -109,11 +111,11 @@ def _outcome_line(record: DecisionRecord, body: Body) -> None:
             record.add_finding(
                 "ODR206", f"the section Outcome has no line `{wanted}`", body.sections("Outcome")[0].line
             )
-    elif not claims.has_outcome:
+    elif not _names_outcome(record):
         record.add_finding("ODR605", "the Outcome line has no `outcome` in the front matter", line.line)
-    elif (line.delta, line.verdict) != (claims.oq_delta, claims.verdict):
+    elif claims.has_outcome and not _agrees(record, line):
         actual, wanted = (
-            format_outcome(line.digits, line.verdict),
+            format_outcome(line.digits, f"{line.verdict or ''} {line.waived}".strip()),
             format_outcome(delta_digits(record), claims.verdict),
         )
         record.add_finding(
@@ -121,11 +123,37 @@ def _outcome_line(record: DecisionRecord, body: Body) -> None:
         )
 
 
+def _agrees(record: DecisionRecord, line: OutcomeLine) -> bool:
+    """Return True if the Outcome line repeats the outcome.
+
+    It may contain the waivers as `check` prints them. Waivers can change after a decision, the line cannot.
+    """
+    claims = record.claims
+    if (line.delta, line.verdict) != (claims.oq_delta, claims.verdict):
+        return False
+    return not line.waived or bool(claims.lock) or f"{line.verdict} {line.waived}" == claimed_verdict(record)
+
+
+def claimed_verdict(record: DecisionRecord) -> str:
+    """Return the claimed verdict with the waivers that it needs: those of constraints that are not ticked."""
+    failed = {box.constraint_id for box in record.body.boxes if not box.ticked} if record.body else set()
+    failed -= {one.id for one in record.claims.constraints if one.severity == "warn"}
+    until = [day for constraint, day in waiver_ends(record).items() if constraint in failed]
+    return format_verdict(record.claims.verdict, until)
+
+
+def _names_outcome(record: DecisionRecord) -> bool:
+    """Return True if the front matter has an outcome. The schema reports an incomplete one."""
+    return record.front is not None and "outcome" in record.front.values
+
+
 def delta_digits(record: DecisionRecord) -> str | None:
-    """Return the OQ delta as written in the front matter. None for null."""
+    """Return the OQ delta as written in the front matter, in decimal digits. None for null."""
     if record.claims.oq_delta is None or record.front is None:
         return None
-    return record.front.place(("outcome", "oq_delta")).text
+    text = record.front.place(("outcome", "oq_delta")).text
+    # YAML has hexadecimal and octal numbers, the Outcome line has not.
+    return repr(record.claims.oq_delta) if re.search("[xo]", text) else text
 
 
 def _statement(record: DecisionRecord, constraint: Constraint) -> None:
@@ -184,7 +212,7 @@ def _evidence(record: DecisionRecord) -> None:
 
 def _outcome(record: DecisionRecord) -> None:
     claims = record.claims
-    if claims.status in {"accepted", "rejected"} and not claims.has_outcome:
+    if claims.status in {"accepted", "rejected"} and not _names_outcome(record):
         record.add_finding_at("ODR601", f"status is {claims.status}, but there is no outcome", ("status",))
     elif claims.has_outcome and claims.verdict not in VERDICTS_BY_STATUS.get(
         claims.status, (claims.verdict,)
@@ -215,13 +243,18 @@ def _waivers(record: DecisionRecord, today: dt.date) -> None:
             )
 
 
+def waiver_ends(record: DecisionRecord) -> dict[str, str]:
+    """Return the last day on which each constraint is waived, by its ID. Invalid dates are omitted."""
+    ends: dict[str, str] = {}
+    for waiver in record.claims.waivers:
+        if parse_date(waiver.until) is not None:
+            ends[waiver.constraint] = max(waiver.until, ends.get(waiver.constraint, ""))
+    return ends
+
+
 def active_waivers(record: DecisionRecord, today: dt.date) -> dict[str, str]:
     """Return the last day of each waiver that has not ended, by the ID of its constraint."""
-    return {
-        waiver.constraint: waiver.until
-        for waiver in record.claims.waivers
-        if (until := parse_date(waiver.until)) is not None and until >= today
-    }
+    return {name: day for name, day in waiver_ends(record).items() if day >= today.isoformat()}
 
 
 def _review(record: DecisionRecord, today: dt.date) -> None:

@@ -9,7 +9,8 @@ A pin of the ledger or of the run, stored elsewhere, reveals that.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,18 +20,23 @@ from ockham.errors import BadInputError
 from ockham.event import event_kind
 from ockham.odr import edit
 from ockham.odr.candidate_rule import CandidateRule, find_rule_problems, parse_rule, read_started_event
+from ockham.odr.constraint_sql import analyze_sql
 from ockham.odr.pinned_log import PinnedLog, parse_event
 from ockham.odr.record import DecisionRecord
 from ockham.odr.record_data import Constraint
+from ockham.odr.records_folder import printable
 from ockham.odr.verdict import Registration
 from ockham.record.durable_io import atomic_write
 from ockham.record.ledger import append_entry, read_entries
-from ockham.record.run_folder import RunFolder, read_regular_file
+from ockham.record.run_folder import RunFolder, list_regular_files, read_regular_file
 from ockham.record.tlog.merkle import inclusion_proof, leaf_hash, verify_inclusion
 
 KIND = "odr.registered"
 # A line has at most 65,535 bytes.
 MAX_PROOF_BYTES = 200_000
+# Values in a finding. Of longer ones it contains the first difference and some characters before it.
+MAX_VALUE_CHARACTERS = 120
+_BEFORE_CHARACTERS = 40
 _FIXED = ("name", "text", "sql", "op", "threshold", "tolerance", "unit", "min_n", "severity", "judge")
 
 
@@ -55,7 +61,7 @@ def register(record: DecisionRecord, runs: Path, rule: CandidateRule) -> str:
         LogError: If the ledger cannot be written.
 
     """
-    _require_registrable(record)
+    _require_registrable(record, rule)
     for side in record.claims.candidates:
         if side.root:
             raise _started_error(record, side.run)
@@ -63,6 +69,9 @@ def register(record: DecisionRecord, runs: Path, rule: CandidateRule) -> str:
         if RunFolder(runs, run).exists():
             raise _started_error(record, run)
     claims = record.claims
+    for event_id, data in find_registrations(record.file.parent, [runs]).items():
+        if data["odr_id"] == claims.id:
+            raise _registered_error(record, event_id)
     fields = {
         "odr_id": claims.id,
         "title": claims.title,
@@ -81,8 +90,14 @@ def _started_error(record: DecisionRecord, run: str) -> BadInputError:
     )
 
 
-def _require_registrable(record: DecisionRecord) -> None:
-    """Check that a record has constraints, no error, and no registration.
+def _registered_error(record: DecisionRecord, event_id: str) -> BadInputError:
+    return BadInputError(
+        f"{record.claims.id} is registered as {event_id}: another question is another record"
+    )
+
+
+def _require_registrable(record: DecisionRecord, rule: CandidateRule) -> None:
+    """Check that a record has constraints, no error, no registration, and all runs that it compares.
 
     Raises:
         BadInputError: If it does not.
@@ -91,9 +106,7 @@ def _require_registrable(record: DecisionRecord) -> None:
     edit.require_readable(record)
     claims = record.claims
     if claims.registered:
-        raise BadInputError(
-            f"{claims.id} is registered as {claims.registered}: another question is another record"
-        )
+        raise _registered_error(record, claims.registered)
     if claims.status not in {"draft", "proposed"}:
         raise BadInputError(f"{claims.id} is {claims.status}: a decided record cannot be registered")
     if not claims.constraints:
@@ -101,6 +114,13 @@ def _require_registrable(record: DecisionRecord) -> None:
     fault = next((f for f in record.findings if f.severity == "error"), None)
     if fault is not None:
         raise BadInputError(f"{claims.id}: {fault.code} at line {fault.line}, {fault.message}; fix it first")
+    compared = [
+        one.id
+        for one in claims.constraints
+        if not analyze_sql(one.sql).parameters.isdisjoint({"baseline", "baselines"})
+    ]
+    if compared and not rule.baselines:
+        raise BadInputError(f"{claims.id}: {compared[0]} compares with a baseline; name it with --baseline")
 
 
 def _with_registered(record: DecisionRecord, event_id: str) -> str:
@@ -122,12 +142,11 @@ def check_registration(
     """
     if not record.claims.registered:
         return None
-    found = _packed(record) or find_registration(record.claims.registered, places)
+    event_id = record.claims.registered
+    found = _read_packed(_packed_file(record), event_id) or find_registration(event_id, places)
     if found is None:
         where = ", ".join(str(place) for place in places)
-        record.add_finding_at(
-            "ODR409", f"{record.claims.registered} is in no ledger of {where}, nor packed", ("registered",)
-        )
+        record.add_finding_at("ODR409", f"{event_id} is in no ledger of {where}, nor packed", ("registered",))
         return None
     data = orjson.loads(found.line)
     same = _same_criteria(record, data["data"])
@@ -146,6 +165,44 @@ def check_registration(
         return None
     size = min(size for _, size in orders)
     return Registration(data["id"], data["time"], found.position, size, rule.sentence())
+
+
+def find_registrations(folder: Path, places: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    """Return the data of all registrations by event ID: those of the ledgers, and those packed with records.
+
+    Args:
+        folder: Folder of records.
+        places: Folders of runs.
+
+    """
+    lines = [line for place in places for line in read_entries(place) if _registered(line, "")]
+    packed = folder / "evidence" / "registrations"
+    found = (_read_packed(packed / name, "") for name in sorted(list_regular_files(packed)))
+    lines += [one.line for one in found if one is not None]
+    events = map(orjson.loads, lines)
+    return {event["id"]: event["data"] for event in events}
+
+
+def check_other_registrations(record: DecisionRecord, registrations: Mapping[str, dict[str, Any]]) -> None:
+    """Add ODR417 for each registration of a record that the record does not name."""
+    for event_id, data in registrations.items():
+        if data["odr_id"] == record.claims.id and event_id != record.claims.registered:
+            message = f"{record.claims.id} is registered as {event_id}, which the record does not name"
+            record.add_finding_at("ODR417", message, ("registered",))
+
+
+def find_deleted_records(
+    folder: Path, records: Sequence[DecisionRecord], places: Sequence[Path]
+) -> list[DecisionRecord]:
+    """Return the folder with a finding for each registered record that it does not contain."""
+    known = {record.claims.id for record in records}
+    missing = DecisionRecord(folder, printable(folder))
+    for event_id, data in find_registrations(folder, places).items():
+        if data["odr_id"] not in known:
+            name = f"{data['odr_id']:.40} {data['title']:.80}".rstrip()
+            message = f"{name} is registered as {event_id}, and the folder does not contain it"
+            missing.add_finding("ODR418", message)
+    return [missing] if missing.findings else []
 
 
 def find_registration(event_id: str, places: Sequence[Path]) -> RegisteredEvent | None:
@@ -197,17 +254,17 @@ def _packed_file(record: DecisionRecord) -> Path:
     return record.file.parent / "evidence" / "registrations" / f"{record.claims.registered}.json"
 
 
-def _packed(record: DecisionRecord) -> RegisteredEvent | None:
-    """Return the packed registration if it can be read. It can be untrusted."""
+def _read_packed(file: Path, event_id: str) -> RegisteredEvent | None:
+    """Return a packed registration with this ID if it can be read. It can be untrusted."""
     try:
-        document = orjson.loads(read_regular_file(_packed_file(record))[:MAX_PROOF_BYTES])
+        document = orjson.loads(read_regular_file(file)[:MAX_PROOF_BYTES])
         line, index = document["line"].encode(), document["index"]
         paths = {
             proof["size"]: [bytes.fromhex(node) for node in proof["path"]] for proof in document["proofs"]
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    if type(index) is not int or not _registered(line, record.claims.registered):
+    if type(index) is not int or not _registered(line, event_id):
         return None
     return RegisteredEvent(line, index, paths.get)
 
@@ -226,7 +283,7 @@ def _same_criteria(record: DecisionRecord, data: dict[str, Any]) -> bool:
             change = "added" if name in now else "removed"
             odd.append(f"{name} was {change} since")
         odd += [
-            f"{name}.{key} is {now[name][key]!r:.60}, registered was {registered!r:.60}"
+            f"{name}.{key} is {format_change(now[name][key], registered)}"
             for key in _FIXED
             if name in then and name in now
             if now[name][key] != (registered := _registered_value(then[name], key))
@@ -234,6 +291,20 @@ def _same_criteria(record: DecisionRecord, data: dict[str, Any]) -> bool:
     for message in odd:
         record.add_finding_at("ODR411", message, ("registered",))
     return not odd
+
+
+def format_change(now: object, registered: object) -> str:
+    """Return two different values. Of long texts it contains the part that differs."""
+    texts = [json.dumps(value, ensure_ascii=False) for value in (now, registered)]
+    same = next((at for at, (one, two) in enumerate(zip(*texts, strict=False)) if one != two), 0)
+    start = 0 if max(map(len, texts)) <= MAX_VALUE_CHARACTERS else max(0, same - _BEFORE_CHARACTERS)
+    shown = [_excerpt(text, start) for text in texts]
+    return f"{shown[0]}, registered was {shown[1]}"
+
+
+def _excerpt(text: str, start: int) -> str:
+    end = start + MAX_VALUE_CHARACTERS
+    return ("..." if start else "") + text[start:end] + ("..." if end < len(text) else "")
 
 
 def _registered_value(constraint: dict[str, Any], key: str) -> Any:

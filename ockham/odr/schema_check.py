@@ -128,7 +128,9 @@ def _suggestion(given: str, options: list[Any]) -> str:
     """Return the accepted value that a word resembles, or that it usually means."""
     known = {str(option).casefold(): str(option) for option in options if option is not None}
     known |= {word: name for word, name in _SYNONYMS.items() if name in known.values()}
-    close = difflib.get_close_matches(given[:60].casefold(), known, n=1)
+    # `KEEP (1 waived until 2027-01-31)` begins with an accepted word.
+    first = [word for word in given.casefold().split()[:1] if word in known]
+    close = first or difflib.get_close_matches(given[:60].casefold(), known, n=1)
     return f"; did you mean {known[close[0]]!r}?" if close else ""
 
 

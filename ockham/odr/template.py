@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from ockham.odr.constraint_library import flow_fields, parse_constraint_argument
+from ockham.odr.constraint_library import OPTIONS, flow_fields, parse_constraint_argument
 from ockham.odr.edit import NO_CONSTRAINT, OPEN_OUTCOME, yaml_list, yaml_string
 from ockham.odr.record_data import Constraint, EvidenceSide, parse_constraint
 
@@ -79,6 +79,13 @@ def constraint_line(constraint: Constraint) -> str:
     return f"- [ ] {constraint.id} {constraint.text}"
 
 
+def describe_constraint(constraint: Constraint) -> str:
+    """Return `C1 The loss ... is at most 2 % above the baseline's (measured 0.012 ratio, judge: mean)`."""
+    facts = [] if constraint.measured is None else [f"measured {constraint.measured:g} {constraint.unit}"]
+    facts += [f"{key}: {value}" for key, value in chosen_options(constraint).items()]
+    return f"{constraint.id} {constraint.text}" + (f" ({', '.join(facts)})" if facts else "")
+
+
 def render_front_matter(record: NewRecord) -> list[str]:
     """Return the lines of the front matter. Every text is a JSON string, which is valid YAML."""
     names = "[" + ", ".join(yaml_string(owner) for owner in record.owners) + "]"
@@ -121,9 +128,17 @@ def _side(side: EvidenceSide) -> list[str]:
     return [*rows, f"decisions: [{', '.join(yaml_string(decision) for decision in side.decisions)}]"]
 
 
+def chosen_options(constraint: Constraint) -> dict[str, str | int]:
+    """Return the options of a named constraint that differ from the defaults."""
+    default = parse_constraint(0, {"name": constraint.name, **constraint.parameters})
+    values = ((key, getattr(constraint, key)) for key in OPTIONS)
+    return {key: value for key, value in values if value != getattr(default, key)}
+
+
 def _constraint(constraint: Constraint, comment: str) -> list[str]:
     if constraint.name:
         fields = [f"id: {constraint.id}", *flow_fields(constraint.name, constraint.parameters)]
+        fields += [f"{key}: {value}" for key, value in chosen_options(constraint).items()]
         fields += [f"measured: {constraint.measured!r}"] if constraint.measured is not None else []
         shown = "".join(character for character in comment if character.isprintable())
         return [f"  - {{{', '.join(fields)}}}" + (f"  # {shown}" if shown else "")]

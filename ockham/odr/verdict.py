@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from ockham.odr.record_data import Constraint
@@ -139,8 +140,9 @@ class CheckResult(NamedTuple):
     """Check result of one record.
 
     `oq_delta` is the mean of the pairs, and `oq` contains its details. `complete` is False if evidence is
-    missing or does not verify, so that nothing was compared. `waived_until` contains the last day of each
-    waiver of a failing constraint.
+    missing or does not verify, so that nothing was compared. `waived` contains the last day of each waiver
+    that the verdict needs, by the ID of its constraint. `oq_state` is the result of the claim that the OQ
+    delta is above 0, or None if the record does not claim it.
     """
 
     odr_id: str
@@ -151,12 +153,13 @@ class CheckResult(NamedTuple):
     registration: Registration | None = None
     oq: OqDelta | None = None
     complete: bool = True
-    waived_until: tuple[str, ...] = ()
+    waived: Mapping[str, str] = MappingProxyType({})
+    oq_state: State | None = None
 
     @property
     def verdict_text(self) -> str:
         """The verdict with the waivers that it needs, such as `KEEP (1 waived until 2027-01-31)`."""
-        return format_verdict(self.verdict, self.waived_until)
+        return format_verdict(self.verdict, tuple(self.waived.values()))
 
 
 def _unit(constraint: Constraint) -> str:
@@ -224,28 +227,23 @@ def _count(value: Any) -> int | None:
 
 
 def decide_verdict(
-    results: Sequence[Result], oq: OqDelta | None, *, oq_claimed: bool, waived: Collection[str] = ()
+    results: Sequence[Result], oq_state: State | None, waived: Collection[str] = ()
 ) -> str | None:
     """Return KEEP, REVERT or INCONCLUSIVE. None if there was nothing to evaluate.
 
-    A claimed OQ delta must be above 0. Of several pairs, the whole interval must be above 0 for KEEP, and a
-    part of it is inconclusive.
-
     Args:
         results: One result per constraint. Those of severity `warn` have no effect.
-        oq: Recomputed relative gain. None if it cannot be computed.
-        oq_claimed: True if the record claims one.
+        oq_state: Result of the claimed OQ delta. None if the record claims none.
         waived: IDs of the constraints that may fail at present. A waiver never hides an unknown value.
 
     """
     decisive = [result for result in results if result.constraint.severity != "warn"]
     if not decisive:
-        return None if not results and not oq_claimed else "INCONCLUSIVE"
-    gain = _is_gain(oq) if oq_claimed else True
-    if any(result.state == "unknown" for result in decisive) or gain is None:
+        return None if not results and oq_state is None else "INCONCLUSIVE"
+    if any(result.state == "unknown" for result in decisive) or oq_state == "unknown":
         return "INCONCLUSIVE"
     kept = all(result.state == "pass" or result.constraint.id in waived for result in decisive)
-    return "KEEP" if gain and kept else "REVERT"
+    return "KEEP" if kept and oq_state != "fail" else "REVERT"
 
 
 def format_verdict(verdict: str | None, until: Sequence[str]) -> str:
@@ -261,15 +259,14 @@ def format_verdict(verdict: str | None, until: Sequence[str]) -> str:
     return f"KEEP ({len(until)} waived until {min(until)})"
 
 
-def _is_gain(oq: OqDelta | None) -> bool | None:
-    """Return whether an OQ delta is above 0, or None if it is not known."""
+def evaluate_gain(oq: OqDelta | None) -> State:
+    """Evaluate the claim that an OQ delta is above 0. Of several pairs, the whole interval must be."""
     if oq is None:
-        return None
-    if oq.statistics is None:
-        return oq.value > 0
-    if oq.statistics.low > 0:
-        return True
-    return None if oq.statistics.high > 0 else False
+        return "unknown"
+    low, high = (oq.value, oq.value) if oq.statistics is None else (oq.statistics.low, oq.statistics.high)
+    if low > 0:
+        return "pass"
+    return "unknown" if high > 0 else "fail"
 
 
 _DIGITS = re.compile(r"[-+]?(?P<mantissa>[0-9]*\.?[0-9]*)(?:[eE](?P<exponent>[-+]?[0-9]+))?")

@@ -1,4 +1,4 @@
-"""Trajectory of a run: its contexts in order, without the parts that a resume superseded."""
+"""Trajectory of a run: its signed contexts in order, without the parts that a resume superseded."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ockham.catalog.signed_sizes import SignedSizes
 from ockham.chain import PluginChain, base_knobs
 from ockham.errors import OckhamError, UnverifiableError
 from ockham.event import Value, parse_number
@@ -41,9 +42,11 @@ class AttemptTrajectory:
 def load_trajectory(folder: RunFolder, rank: int = 0) -> list[AttemptTrajectory]:
     """Return the trajectory of a run by attempt and policy. It ends where a later attempt resumed.
 
+    Events that no tree head covers are left out, as in every figure of a run.
+
     Raises:
         RunError: If the run does not exist.
-        UnverifiableError: If log or policy cannot be read, or nothing was recorded.
+        UnverifiableError: If log or policy cannot be read, or no signed context exists.
         PolicyError: If the recorded policy is not a policy.
 
     """
@@ -56,7 +59,7 @@ def load_trajectory(folder: RunFolder, rank: int = 0) -> list[AttemptTrajectory]
         if opened[attempt]:
             legs += _load_attempt(folder, attempt, rank, opened[attempt], min(later, default=None))
     if not any(leg.steps for leg in legs):
-        raise UnverifiableError(f"run {folder.run_id!r} has no recorded contexts to ask about")
+        raise UnverifiableError(f"run {folder.run_id!r} has no signed contexts to ask about")
     return legs
 
 
@@ -194,6 +197,15 @@ def _opening(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any]:
 
 
 def _lines(folder: RunFolder, attempt: int, rank: int) -> Iterator[bytes]:
+    """Return the signed lines of a log."""
+    try:
+        signed = SignedSizes().read(folder, attempt, rank)
+    except OSError as error:
+        raise UnverifiableError(f"cannot read the tree heads of {folder.path}: {error.strerror}") from None
+    return itertools.islice(_all_lines(folder, attempt, rank), signed)
+
+
+def _all_lines(folder: RunFolder, attempt: int, rank: int) -> Iterator[bytes]:
     for segment in folder.segments(attempt, rank):
         try:
             yield from read_complete_lines(segment)[0]

@@ -108,7 +108,7 @@ def _times(counter: SavingsCounter) -> Iterator[RoiRow]:
     seconds, ranks = savings.seconds_saved, counter.world_size
     yield RoiRow("seconds_saved", seconds, "s", "derived", "of backward and optimizer, on one rank")
     hours = None if seconds is None else seconds * ranks / 3600
-    yield RoiRow("device_hours_saved", hours, "h", "derived", f"seconds_saved on {ranks} devices")
+    yield RoiRow("device_hours_saved", hours, "h", "derived", f"seconds_saved x {ranks} (devices)")
     yield RoiRow(
         "chain_seconds",
         counter.stages["chain"].total,

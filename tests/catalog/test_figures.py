@@ -224,6 +224,7 @@ def test_refused_checkpoints_of_an_acting_memory_are_saved_bytes(runs, catalog):
         ({"forward": 1.0, "backward": 2.0, "chain": 0.5}, 2, 4, "WAITED_FOR_RANKS"),
         ({"forward": 1.0, "backward": 2.0, "chain": 0.5}, 2, 0, None),
         ({"forward": 1.0}, 1, 4, "NO_STAGE_TIMES"),
+        ({"forward": 0.0, "backward": 2.0}, 1, 4, "NO_STAGE_TIMES"),
         ({}, 1, 4, "NO_STAGE_TIMES"),
         ({"forward": 1.0, "backward": 2.0}, 1, 10, "NOTHING_UPDATED"),
         ({"forward": 1.0, "backward": 2.0}, 1, 9, None),
@@ -269,6 +270,15 @@ def test_refused_step_without_a_measurement_is_not_counted(tmp_path):
     [finished] = counted_events(tmp_path, "a", "run.finished")
     assert {name: finished[name] for name in summary} == summary
     assert load_run_data(tmp_path, "a").optimizer_steps == 9
+
+
+def test_steps_without_measurement_follow_the_verdict(tmp_path):
+    """A loop that does not report its steps has as many as it was allowed to take."""
+    with Run(plugins=[FirstSkipped(3)], runs=tmp_path, run_id="a") as run:
+        for i in range(10):
+            run.end_batch(run.start_batch(i, 3.0))
+    rows = Catalog(tmp_path).rows("select optimizer_steps, skipped_steps from run_summary")
+    assert rows == [{"optimizer_steps": 7, "skipped_steps": 3}]
 
 
 class FirstSkipped(OccamPlugin):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from ockham.catalog import file_index
 from ockham.catalog.file_index import FileIndex
 from ockham.record.parquet.coverage import read_coverage
 from ockham.record.run_folder import PARQUET_TABLES, RunFolder
@@ -87,13 +89,14 @@ def test_replaced_sidecar_is_read_again(folder):
     assert [file.path for file in index.scan([folder]).segments] == folder.segments(1, 0)
 
 
-def test_file_added_in_same_clock_tick_is_listed(folder):
+def test_file_added_in_same_clock_tick_is_listed(folder, monkeypatch):
     """A folder with a very recent modification time is scanned again."""
     index = FileIndex()
     parquet = next((folder.path / "contexts").rglob("*.parquet"))
     moved = Path(f"{parquet}.moved")
     parquet.rename(moved)
     changed = parquet.parent.stat().st_mtime_ns
+    monkeypatch.setattr(file_index.time, "time_ns", itertools.count(changed + 1).__next__)
     assert index.scan([folder]).segments
     moved.rename(parquet)
     os.utime(parquet.parent, ns=(changed, changed))

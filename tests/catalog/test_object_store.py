@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 
 import pytest
@@ -22,14 +21,12 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 @pytest.fixture(scope="module")
 def store():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    moto = server.ThreadedMotoServer("127.0.0.1", port, verbose=False)
+    moto = server.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     moto.start()
+    host, port = moto.get_host_and_port()
     with pytest.MonkeyPatch.context() as patch:
         environment = {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
             "AWS_ACCESS_KEY_ID": "a",
             "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_SECRET_ACCESS_KEY": "b",

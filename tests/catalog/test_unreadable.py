@@ -35,7 +35,7 @@ def parquet_file(run, kind="decisions"):
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)])
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 def test_catalog_with_pipe_or_folder_as_parquet_reads_lines(run, make):
     """Readers do not block on the file, and read the lines. doctor reports the missing Parquet file."""
     path = parquet_file(run)

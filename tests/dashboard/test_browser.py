@@ -29,7 +29,7 @@ def address(tmp_path_factory):
     yield f"http://127.0.0.1:{port}"
     # A service manager terminates only the command, and the server must end with it.
     server.terminate()
-    server.wait(20)
+    server.wait(60)
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
     assert not (folder / "executed").exists(), "code of the working folder was executed"
@@ -64,7 +64,7 @@ def tab(browser, address):
 def _open_tab(browser):
     """Open a tab that collects errors and requests to other hosts."""
     tab = browser.new_page()
-    tab.set_default_timeout(30_000)
+    tab.set_default_timeout(120_000)
     tab.failures = []
     tab.external_urls = []
 
@@ -133,11 +133,17 @@ def wait_for_box(page, element):
 
 
 def repeat_until_url(page, act, url):
-    """Repeat an action until the URL matches, because a new chart may not handle events yet."""
-    for _ in range(5):
+    """Repeat an action until the URL matches, because a new chart may not handle events yet.
+
+    A slow page gets the time to answer before the action is repeated.
+    """
+    for _ in range(20):
         act()
         with contextlib.suppress(sync_api.TimeoutError):
             return page.wait_for_url(url, timeout=4_000)
+        page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+        with contextlib.suppress(sync_api.TimeoutError):
+            return page.wait_for_url(url, timeout=1_000)
     return page.wait_for_url(url)
 
 

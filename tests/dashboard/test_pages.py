@@ -10,7 +10,6 @@ import logging
 import os
 import re
 import shutil
-import time
 import zlib
 
 import pyarrow as pa
@@ -21,7 +20,6 @@ from streamlit.testing.v1 import AppTest
 from typer.testing import CliRunner
 
 from dashboard import timeline_charts
-from dashboard.data_source import SCAN_INTERVAL_SECONDS
 from ockham import resources
 from ockham.catalog import Catalog
 from ockham.cli import build_app
@@ -218,7 +216,6 @@ def test_decision_page_shows_only_signed_lines_as_evidence(open_page, runs, tmp_
     decision = row["decision_id"]
     assert open_page(folder.runs, "decision", decision=decision).success[0].value.startswith("Verified.")
     attack(folder, row)
-    time.sleep(SCAN_INTERVAL_SECONDS + 0.1)
     test = open_page(folder.runs, "decision", decision=decision)
     assert not test.exception
     boxes = [box.value for box in (*test.success, *test.warning, *test.error)]
@@ -363,6 +360,43 @@ def test_value_page_verdict_depends_on_floor(open_page, runs):
     assert below.code[-1].value == "ockham roi first --floor 0.5"
 
 
+NO_TIMES = "the times of forward and backward were not recorded"
+
+
+@pytest.mark.parametrize(
+    ("page", "expected"),
+    [
+        ("overview", [f"compute_saved is unknown for 2 of 2 runs: {NO_TIMES}."]),
+        ("run", []),
+        (
+            "gate",
+            [f"the saved compute is unknown: {NO_TIMES}.", f"of other thresholds is unknown: {NO_TIMES}"],
+        ),
+        ("value", [f"the saved compute is unknown: {NO_TIMES}."]),
+    ],
+)
+def test_unknown_savings_show_their_reason(open_page, runs, page, expected):
+    """No sentence is silent about an unknown figure, and each card with a dash has a reason as its note."""
+    test = open_page(runs, page, run="first")
+    texts = [element.value for element in (*test.text, *test.caption)]
+    assert all(any(words in text for text in texts) for words in expected), texts
+    notes = {card.label: card.delta for card in test.metric if card.value == "-"}
+    assert {note for label, note in notes.items() if "saved" in label.lower()} <= {
+        "no stage times",
+        "no baseline run",
+        "at the prices above",
+    }
+    assert page == "gate" or notes["Compute saved"] == "no stage times"
+    assert page != "value" or notes["Device time saved"] == notes["Cost of the chain"] == "no stage times"
+
+
+def test_compare_page_shows_why_savings_are_unknown(open_page, runs):
+    """The code of the reason is one of the facts."""
+    rows = open_page(runs, "compare", run="first", vs="second").dataframe[0].value
+    fact = rows[rows["fact"] == "compute saved reason"].iloc[0].tolist()
+    assert fact[1:3] == ["NO_STAGE_TIMES", "NO_STAGE_TIMES"]
+
+
 def test_compare_page_without_data_digest_does_not_claim_same_data(open_page, tmp_path):
     """Runs without a data digest may have different data."""
     for name in ("a", "b"):
@@ -386,6 +420,16 @@ def test_accept_rate_without_band_is_shown(open_page, tmp_path):
     make_run(tmp_path, "a", batches=120)
     text = open_page(tmp_path, "memory", run="a").text[0].value
     assert text.startswith("5 of 20 candidates were accepted (25.0%); the quotient")
+
+
+@pytest.mark.parametrize("page", ["run", "gate", "control", "memory", "integrity", "compare"])
+def test_page_that_opens_shows_a_run_made_just_before(open_page, tmp_path, monkeypatch, page):
+    """The time between two scans does not hold for a page that opens."""
+    monkeypatch.setattr("dashboard.data_source.SCAN_INTERVAL_SECONDS", 3600.0)
+    make_run(tmp_path, "old", batches=12)
+    assert open_page(tmp_path, page, run="old").title
+    make_run(tmp_path, "new", batches=12)
+    assert open_page(tmp_path, page, run="new").title
 
 
 @pytest.mark.parametrize("page", ["gate", "memory"])

@@ -24,7 +24,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def guard(run):
-    with Guard(run.folder.runs, timeout=20) as warm:
+    with Guard(run.folder.runs, timeout=60) as warm:
         yield warm
 
 

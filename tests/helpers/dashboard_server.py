@@ -10,7 +10,7 @@ import urllib.request
 from pathlib import Path
 
 OCKHAM_CODE = "import sys; from ockham.cli import main; sys.argv[0] = 'ockham'; main()"
-START_SECONDS = 30
+START_SECONDS = 120
 
 
 def start_dashboard(runs: str | Path, folder: Path | None = None) -> tuple[subprocess.Popen[bytes], int]:
@@ -20,23 +20,28 @@ def start_dashboard(runs: str | Path, folder: Path | None = None) -> tuple[subpr
         runs: Folder of runs.
         folder: Working folder of the process. None uses the current folder.
 
+    Raises:
+        TimeoutError: If it does not respond.
+
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    server = subprocess.Popen(
-        [sys.executable, "-P", "-c", OCKHAM_CODE, "--runs", str(runs), "dashboard", "--port", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd=folder,
-        start_new_session=True,
-    )
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=1).close()
-        except OSError:
-            time.sleep(0.1)
-        else:
-            break
-    return server, port
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        server = subprocess.Popen(
+            [sys.executable, "-P", "-c", OCKHAM_CODE, "--runs", str(runs), "dashboard", "--port", str(port)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=folder,
+            start_new_session=True,
+        )
+        # The server ends if another program has taken the port. Then another port is tried.
+        while server.poll() is None and time.monotonic() < deadline:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=10).close()
+            except OSError:
+                time.sleep(0.1)
+            else:
+                return server, port
+    raise TimeoutError(f"the dashboard did not respond within {START_SECONDS} s")

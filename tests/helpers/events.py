@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 
 import jsonschema
@@ -86,6 +87,17 @@ def lines(folder: RunFolder, attempt: int = 1, rank: int = 0) -> list[bytes]:
 
 def events(folder: RunFolder, attempt: int = 1, rank: int = 0) -> list[dict]:
     return [orjson.loads(line) for line in lines(folder, attempt, rank)]
+
+
+def open_idle_writer(folder: RunFolder, **options: int) -> LogWriter:
+    """Return a log writer whose thread waits, so that it writes nothing before it is woken.
+
+    The caller sets a sync interval that is longer than the test.
+    """
+    writer = LogWriter(folder, 1, 0, policy_revision=REVISION, **options)
+    while not writer._wake._cond._waiters:
+        time.sleep(0.001)
+    return writer
 
 
 def append_run_finished(writer: LogWriter) -> None:

@@ -14,6 +14,7 @@ from ockham.record.run_folder import PARQUET_TABLES, RunFolder
 from ockham.run import Run
 from tests.helpers.log_edits import sign_log
 from tests.helpers.runs import pack
+from tests.oracle.log_lines import counted, read_run
 
 RUN_IDS = ("plain", "accumulated", "ranks", "resumed", "shadow", "nan")
 _FACTS = {"vocab_size": 256, "model_params": 1000, "warmup_iters": 4, "seed": 7, "memory_footprint_mb": 2.0}
@@ -107,29 +108,8 @@ def pack_state(state: Any) -> Any:
 
 
 def counted_events(runs: Path, run_id: str, kind: str) -> list[dict[str, Any]]:
-    """Return the data of the events of one kind on rank 0, in order, without superseded ones."""
-    events = {}
-    for attempt, rank in RunFolder(runs, run_id).logs():
-        if rank == 0:
-            segments = RunFolder(runs, run_id).segments(attempt, rank)
-            lines = [json.loads(line) for path in segments for line in path.read_text().splitlines()]
-            events[attempt] = lines
-    found = []
-    for attempt, lines in events.items():
-        resumes = [
-            line["data"]["iter_num"]
-            for later, others in events.items()
-            if later > attempt
-            for line in others
-            if line["type"] == "ockham.run.resumed.v1"
-        ]
-        for line in lines:
-            data = line["data"]
-            if line["type"] == f"ockham.{kind}.v1" and not (
-                resumes and data.get("iter_num") is not None and data["iter_num"] >= min(resumes)
-            ):
-                found.append({**data, "id": line["id"]})
-    return found
+    """Return the data of the counted events of one kind, in order, with their IDs."""
+    return [{**row.data, "id": row.id} for row in counted(read_run(runs / run_id), kind)]
 
 
 def counted_contexts(runs: Path, run_id: str, hook: str = "batch") -> list[dict[str, Any]]:

@@ -89,7 +89,7 @@ def start(
     return process
 
 
-def wait(processes: list[BaseProcess], seconds: float = 100) -> list[subprocess.CompletedProcess]:
+def wait(processes: list[BaseProcess], seconds: float = 240) -> list[subprocess.CompletedProcess]:
     """Return status and output of each process.
 
     Raises:

@@ -21,7 +21,7 @@ from tests.helpers.wording import expand_paths, is_test_path, list_files, to_rel
 
 MAX_LINE_CHARACTERS = 110
 MIN_TEST_NAME_WORDS = 4
-ALIGNED_TABLES = ("ockham/odr/codes.py", "ockham/fields.py")
+ALIGNED_TABLES = ("ockham/odr/code_table.py", "ockham/fields.py")
 SPLIT_BY_COMMENT = re.compile(r"\s*[)\]}]+:?\s+#(?!\s*(?:noqa|type:|fmt:|pragma))")
 MAX_CONSTANT = re.compile(r"_?MOST_\w*")
 

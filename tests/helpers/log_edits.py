@@ -38,7 +38,12 @@ def sign_log(folder: RunFolder, attempt: int = 1, rank: int = 0, size: int | Non
     tree = CompactRange()
     for line in lines[:size]:
         tree.append(leaf_hash(line))
-    body = checkpoint_body(origin(folder.run_id, attempt, rank), TreeHead(tree.size, tree.root()))
+    write_tree_head(folder, TreeHead(tree.size, tree.root()), attempt, rank)
+
+
+def write_tree_head(folder: RunFolder, head: TreeHead, attempt: int = 1, rank: int = 0) -> None:
+    """Write a tree head of a log, signed with this machine's key."""
+    body = checkpoint_body(origin(folder.run_id, attempt, rank), head)
     path = folder.log_dir(attempt, rank)
     (path / CHECKPOINT).write_bytes(load_or_create_signer().sign(body))
     (path / HISTORY).write_bytes(load_or_create_signer().sign(body) + b"\n")

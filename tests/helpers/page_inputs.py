@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import sys
 from pathlib import Path
 
@@ -15,6 +16,22 @@ def write_texts(folder: Path) -> None:
     folder.mkdir()
     for number in range(11):
         (folder / f"{number:02}.txt").write_text(f"chapter {number}\n" + WORDS * 40, encoding="utf-8")
+
+
+def write_corpus(folder: Path) -> None:
+    """Write a folder of forty files of source code, the same on every machine.
+
+    It is easy to predict, so that a memory accepts weights after few iterations.
+    """
+    folder.mkdir(parents=True)
+    draw = random.Random(1)
+    names = ("name", "path", "text", "line", "value", "count")
+    for number in range(40):
+        lines = []
+        for _ in range(60):
+            first, second = (names[int(draw.random() * len(names))] for _ in range(2))
+            lines.append(f"def {first}(self, {second}):\n    return self.{second}\n\n")
+        (folder / f"{number:02}.py").write_text("".join(lines), encoding="utf-8")
 
 
 def write_tokenizer(folder: Path) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ from typing import Any
 from ockham import resources
 from tests.helpers.forked_cli import start
 
-LIMIT_SECONDS = 20
+LIMIT_SECONDS = 60
+TRAIN_SCRIPT = str(resources.data_root() / "train.py")
 
 
 def thread_all_gathers(world_size: int) -> list[Callable[[bytes], list[bytes]]]:
@@ -57,7 +57,9 @@ def run_on_threads(
     return done
 
 
-def start_ranks(folder: Path, world_size: int, *words: str, **env: str) -> list[BaseProcess]:
+def start_ranks(
+    folder: Path, world_size: int, *words: str, script: Sequence[str] = (TRAIN_SCRIPT,), **env: str
+) -> list[BaseProcess]:
     """Start a tiny `train.py` on CPU ranks with the environment of torchrun, without its start time."""
     from tests.helpers.tiny_trainer import TINY, text
 
@@ -66,22 +68,28 @@ def start_ranks(folder: Path, world_size: int, *words: str, **env: str) -> list[
     sets = [word for setting in (*TINY, "device=cpu") for word in ("--set", setting)]
     files = ("--runs", str(folder / "runs"), "--data", str(folder / "text.txt"))
     env.setdefault("OCKHAM_KEY_DIR", str(folder / "keys"))
-    return spawn_ranks(world_size, str(resources.data_root() / "train.py"), *files, *sets, *words, **env)
+    return spawn_ranks(world_size, *script, *files, *sets, *words, **env)
 
 
 def spawn_ranks(world_size: int, *words: str, cwd: Path | None = None, **env: str) -> list[BaseProcess]:
     """Start a Python command on each of *world_size* ranks, in *cwd* or the source tree."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    from torch.distributed import TCPStore
+
+    # As torchrun does, serve the store of the ranks here, so that no other program can take its port.
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("OCKHAM")}
     shared = {
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": port,
+        "MASTER_PORT": str(store.port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "TORCHELASTIC_RESTART_COUNT": "0",
         "WORLD_SIZE": str(world_size),
         "LOCAL_WORLD_SIZE": str(world_size),
         "OMP_NUM_THREADS": "1",
         **env,
     }
     each = [{**kept, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(world_size)]
-    return [start(*words, env=own, cwd=cwd or resources.data_root()) for own in each]
+    processes = [start(*words, env=own, cwd=cwd or resources.data_root()) for own in each]
+    # The store ends with the process objects.
+    processes[0].store = store
+    return processes

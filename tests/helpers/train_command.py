@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.helpers import forked_cli
 from tests.helpers.events import events
 from tests.helpers.tiny_trainer import TINY, text
 
+PAUSED_TRAIN = "tests.helpers.paused_train"
 TRAIN_SCRIPT = resources.data_root() / "train.py"
 
 
@@ -42,6 +44,25 @@ def run_train(folder: Path, *options: str) -> subprocess.CompletedProcess:
 def start_train(folder: Path, *options: str) -> BaseProcess:
     """Start train.py and return its process."""
     return forked_cli.start(*build_arguments(folder, *options), env=build_environment(folder))
+
+
+def start_paused_train(folder: Path, *options: str) -> BaseProcess:
+    """Start train.py, which waits after the checkpoint of iteration 19."""
+    words = build_arguments(folder, *options)[1:]
+    return forked_cli.start("-m", PAUSED_TRAIN, *words, env=build_environment(folder))
+
+
+def wait_for_checkpoint(folder: Path, run: str, iter_num: int, process: BaseProcess) -> None:
+    """Wait for a resumable checkpoint of an iteration or a later one. Only the newest two are kept."""
+    while not has_checkpoint(RunFolder(folder / "runs", run), iter_num):
+        assert process.exitcode is None, "the process has ended"
+        time.sleep(0.005)
+
+
+def has_checkpoint(folder: RunFolder, iter_num: int) -> bool:
+    """Return True if a resumable checkpoint of an iteration or a later one exists in the first attempt."""
+    paths = (folder.path / "checkpoints").glob("resume-????????")
+    return any(int(path.name.removeprefix("resume-")) >= iter_num for path in paths)
 
 
 def load_resume_weights(folder: Path, run: str, iter_num: int, attempt: int = 1) -> dict[str, torch.Tensor]:

@@ -6,6 +6,7 @@ steps that the optimizer did not take, several evaluations of one iteration, and
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 import shutil
@@ -22,6 +23,7 @@ from ockham.plugins.limiter import LimiterPlugin
 from ockham.record.checkpoints import CheckpointFiles, find_resume_point
 from ockham.record.run_folder import PARQUET_TABLES, RunFolder
 from ockham.run import Run
+from tests.helpers.events import events
 from tests.helpers.log_edits import sign_log
 
 TOKENS = 64
@@ -244,13 +246,8 @@ class PlainLog:
 
 def read_plain_log(folder: RunFolder) -> PlainLog:
     """Return all lines of a run."""
-    events = [
-        orjson.loads(line)
-        for attempt, rank in sorted(folder.logs())
-        for segment in folder.segments(attempt, rank)
-        for line in segment.read_bytes().splitlines()
-    ]
-    return PlainLog(folder.run_id, events)
+    logs = [events(folder, attempt, rank) for attempt, rank in sorted(folder.logs())]
+    return PlainLog(folder.run_id, list(itertools.chain(*logs)))
 
 
 def number(value: Any) -> float:

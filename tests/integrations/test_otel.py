@@ -60,6 +60,7 @@ class CollectorHandler(http.server.BaseHTTPRequestHandler):
                 ]
         self.server.auth.append(self.headers.get("Authorization"))
         if fault == "cut after":
+            self.server.cut_records = len(request.resource_logs[0].scope_logs[0].log_records)
             self.close_connection = True
             return
         response = ExportLogsServiceResponse()
@@ -99,6 +100,13 @@ def server():
     http_server.shutdown()
     http_server.server_close()
     thread.join()
+
+
+@pytest.fixture
+def single_try(monkeypatch):
+    """Leave all retries to Ockham. The exporter retries for the whole timeout, which a busy machine needs."""
+    client = pytest.importorskip("opentelemetry.exporter.otlp.common.http")
+    monkeypatch.setattr(client, "_MAX_RETRIES", 1)
 
 
 @pytest.fixture
@@ -147,21 +155,21 @@ def to_microseconds(text):
     return int(time_utc.timestamp()) * 1_000_000 + time_utc.microsecond
 
 
+@pytest.mark.usefixtures("single_try")
 def test_outage_during_a_run_loses_no_event(tmp_path, server, url):
     """The connection fails before and after a batch, then the collector is overloaded.
 
     All events arrive in order. Duplicates have the same ID.
     """
-    # The outage is longer than the retries of the exporter.
     server.faults += ["take", *["cut before"] * 4, "take", "cut after", *[503] * 3]
     folder = run_folder(tmp_path / "runs")
     writer = LogWriter(folder, 1, 0, policy_revision=REVISION, segment_events=40)
     done = []
-    with OtlpSink(url, timeout=0.3) as collector:
+    with OtlpSink(url) as collector:
         cursor = Cursor(tmp_path / "c", "a")
 
         def send_all():
-            done.append(forward(folder, collector, cursor, batch=10, follow=True, retry_timeout=30))
+            done.append(forward(folder, collector, cursor, batch=10, follow=True, retry_timeout=60))
 
         sender = threading.Thread(target=send_all, daemon=True)
         sender.start()
@@ -176,15 +184,16 @@ def test_outage_during_a_run_loses_no_event(tmp_path, server, url):
     unique = list(dict.fromkeys(read_bodies(server)))
     assert unique == lines(folder)
     # The collector received one batch without its response arriving.
-    assert len(server.records) == len(unique) + 10
+    assert len(server.records) == len(unique) + server.cut_records
     assert writer.blocked_seconds == 0
 
 
+@pytest.mark.usefixtures("single_try")
 def test_cursor_moves_only_on_success(tmp_path, server, url):
     """If the collector stays unavailable, forwarding stops. The next call sends the rest."""
     folder = make_run(tmp_path / "runs", batches=5).folder
     server.faults += ["take", *[503] * 200]
-    with OtlpSink(url, timeout=0.1) as collector, pytest.raises(UnverifiableError, match="answered 503"):
+    with OtlpSink(url) as collector, pytest.raises(UnverifiableError, match="answered 503"):
         forward(folder, collector, Cursor(tmp_path / "c", "a"), batch=4, retry_timeout=0.5)
     assert Cursor(tmp_path / "c", "a").position == {(1, 0): 4}
     server.faults.clear()

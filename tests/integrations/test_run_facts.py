@@ -20,3 +20,10 @@ def test_message_names_every_different_fact():
         BadInputError, match="max_iters is 4, the Trainer has 40; seed is 1, the Trainer has 3"
     ):
         require_equal_facts({"max_iters": 4, "seed": 1}, {"max_iters": 40, "seed": 3}, "the Trainer")
+
+
+@pytest.mark.parametrize("unknown", [None, 0, ""])
+def test_fact_that_one_side_does_not_know_is_accepted(unknown):
+    """It cannot differ."""
+    require_equal_facts({"max_iters": 5}, {"max_iters": unknown}, "Trainer")
+    require_equal_facts({"max_iters": unknown}, {"max_iters": 5}, "Trainer")

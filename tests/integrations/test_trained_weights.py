@@ -30,3 +30,11 @@ def test_frozen_weights_are_neither_copied_nor_saved():
     files = make_checkpoint_files(model, weights, {"iter_num": 3}).files
     assert list(files) == ["model.safetensors"]
     assert list(load(files["model.safetensors"])) == ["adapter"]
+
+
+def test_drift_needs_a_trained_matrix():
+    """Vectors, such as biases and gains, are not compared, and neither is a frozen matrix."""
+    model = torch.nn.Linear(3, 2)
+    assert TrainedWeights(model).has_matrix
+    model.weight.requires_grad_(requires_grad=False)
+    assert not TrainedWeights(model).has_matrix

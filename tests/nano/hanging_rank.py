@@ -26,7 +26,7 @@ def main() -> None:
     if name == "nccl":
         dist.new_group = lambda timeout, **options: new_group(timeout=timedelta(hours=1), **options)
     with nano.DistributedRanks() as ranks:
-        ranks.init_groups(settings("rank_timeout=1"))
+        ranks.init_groups(settings("rank_timeout=5"))
         run = ockham.Run(
             runs=folder / "runs", run_id=name, rank=ranks.rank, world_size=2, all_gather=ranks.all_gather
         )

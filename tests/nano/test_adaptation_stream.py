@@ -57,6 +57,17 @@ def test_calibration_uses_familiar_text_in_windows_that_are_not_served(tmp_path)
     assert calibration.mean != pytest.approx(sum(plain) / 40, abs=1e-9)
 
 
+def test_calibration_is_mean_and_sample_standard_deviation(tmp_path):
+    """The squared differences are divided by n - 1."""
+    familiar, new = make_corpora(tmp_path)
+    model, stream = trainer(tmp_path).model, AdaptationStream(familiar, new, 0.5, 4, 8, 7)
+    windows = [Batches.sample_batch(stream, number, 1 << 32) for number in range(3)]
+    losses = [float(model.loss(*window).detach()) for window in windows]
+    mean = sum(losses) / 3
+    sd = (sum((loss - mean) ** 2 for loss in losses) / 2) ** 0.5
+    assert stream.calibrate(model, 3)[:2] == pytest.approx((mean, sd), rel=1e-6)
+
+
 def test_stream_rejects_text_with_another_vocabulary(tmp_path):
     """Tokens of .bin files are not bytes."""
     familiar, _ = make_corpora(tmp_path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 import pytest
 
@@ -15,7 +14,13 @@ from tests.helpers.events import events
 from tests.helpers.forked_cli import wait
 from tests.helpers.ranks import spawn_ranks, start_ranks
 from tests.helpers.tiny_trainer import weights_equal
-from tests.helpers.train_command import load_resume_weights, read_decisions, select_data
+from tests.helpers.train_command import (
+    PAUSED_TRAIN,
+    load_resume_weights,
+    read_decisions,
+    select_data,
+    wait_for_checkpoint,
+)
 
 
 def read_batches(folder, rank, attempt=1, run="two"):
@@ -114,12 +119,10 @@ def test_run_with_a_killed_rank_ends_and_resumes_bit_for_bit(two):
     """
     folder, _ = two
     options = ("--run", "killed", "--set", "dropout=0.1", "--set", "checkpoint_every=10")
-    processes = start_ranks(folder, 2, *options)
-    checkpoints = folder / "runs/killed/checkpoints"
-    while not (checkpoints / "resume-00000019").exists() and processes[1].exitcode is None:
-        time.sleep(0.005)
+    processes = start_ranks(folder, 2, *options, script=("-m", PAUSED_TRAIN))
+    wait_for_checkpoint(folder, "killed", 19, processes[1])
     processes[1].kill()
-    survivor, killed = wait(processes, 60)
+    survivor, killed = wait(processes)
     assert survivor.returncode == 1, survivor
     assert killed.returncode == -9
     assert survivor.stderr.count("\n") == 1, survivor.stderr
@@ -133,7 +136,7 @@ def test_run_with_a_killed_rank_ends_and_resumes_bit_for_bit(two):
     assert "from_world_size" not in resumed
     first_iter = resumed["iter_num"]
     # The kill can precede the event of the checkpoint, which is then not used.
-    assert first_iter in (10, 20, 30)
+    assert first_iter in (10, 20)
     assert weights_equal(
         load_resume_weights(folder, "two", 39), load_resume_weights(folder, "killed", 39, attempt=2)
     )
@@ -145,13 +148,13 @@ def test_run_with_a_killed_rank_ends_and_resumes_bit_for_bit(two):
 
 def test_run_ends_if_another_rank_stops_answering(tmp_path):
     """The connection stays open. Gloo raises an error. Otherwise the watchdog ends log and process."""
-    messages = {"gloo": "Timed out waiting 1000ms", "nccl": "no message for 3 s"}
+    messages = {"gloo": "Timed out waiting 5000ms", "nccl": "no message for 7 s"}
     env = {"OCKHAM_KEY_DIR": str(tmp_path / "keys")}
     pairs = {
         name: spawn_ranks(2, "-m", "tests.nano.hanging_rank", str(tmp_path), name, **env) for name in messages
     }
     try:
-        finished = {name: wait([waiting], 60)[0] for name, (waiting, _) in pairs.items()}
+        finished = {name: wait([waiting])[0] for name, (waiting, _) in pairs.items()}
         assert [hanging.exitcode for _, hanging in pairs.values()] == [None, None]
     finally:
         for _, hanging in pairs.values():

@@ -46,6 +46,16 @@ def test_new_adapter_changes_nothing_until_it_is_trained():
     assert adapter.model_params == plain.num_params()
 
 
+def test_first_matrix_is_uniform_within_the_bound_of_its_inputs():
+    """The bound is 1 / sqrt(inputs), and values come close to it."""
+    adapted = make_model()
+    adapter = LoRAAdapter(adapted, ["h.*"], 2, seed=1)
+    for name in adapter.layers:
+        layer = adapted.get_submodule(name)
+        inputs = layer.inner.weight.shape[1]
+        assert 0.8 < float(layer.a.detach().abs().max()) * inputs**0.5 <= 1
+
+
 def test_disabled_adapter_restores_the_model_bit_for_bit():
     """Enabling it again restores what it has learned."""
     plain, adapted = make_model(), make_model()

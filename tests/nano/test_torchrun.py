@@ -16,6 +16,7 @@ from ockham.record.verify.run import verify_run
 from ockham.replay.runner import replay_run
 from tests.helpers.events import events
 from tests.helpers.tiny_trainer import TINY, text
+from tests.helpers.train_command import has_checkpoint
 
 LIMIT_SECONDS = 120
 
@@ -62,7 +63,7 @@ def test_torchrun_restarts_a_killed_rank_and_ctrl_c_ends_all(tmp_path):
     ):
         try:
             # The second one exists after the event of the first was signed.
-            wait_until((folder.path / "checkpoints/resume-00000019").exists, torchrun)
+            wait_until(lambda: has_checkpoint(folder, 19), torchrun)
             os.kill(find_worker(torchrun, 1), signal.SIGKILL)
             wait_until(lambda: list(folder.path.glob("checkpoints/resume-*.2")), torchrun)
             torchrun.send_signal(signal.SIGINT)

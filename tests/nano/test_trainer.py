@@ -141,6 +141,20 @@ def test_kl_is_measured_only_if_required(tmp_path):
     assert train_step(silent, 0)[1]["kl_to_anchor"] is None
 
 
+def test_kl_is_taken_from_the_anchor_to_the_present_weights(tmp_path):
+    """It is sum p ln(p / q) over the vocabulary, with p of the anchor, as the mean over tokens."""
+    t = trainer(tmp_path, required_measurements={"kl_to_anchor": 2})
+    t.move_anchor(0)
+    with torch.no_grad():
+        p = t.model(t.anchor.probe).double().softmax(-1)
+        for parameter in t.model.parameters():
+            parameter.mul_(5)
+        q = t.model(t.anchor.probe).double().softmax(-1)
+    expected = float((p * (p.log() - q.log())).sum(-1).mean())
+    assert float(t.anchor.kl(t.model)) == pytest.approx(expected, rel=1e-3)
+    assert expected != pytest.approx(float((q * (q.log() - p.log())).sum(-1).mean()), rel=1e-2)
+
+
 def test_gradient_is_normalised_by_the_accepted_micro_batches(tmp_path):
     """Two micro-batches, of which one is skipped, give the gradient of the other one."""
     t = trainer(tmp_path, "gradient_accumulation_steps=2", "grad_clip=1e9")

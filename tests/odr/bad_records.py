@@ -61,12 +61,12 @@ BAD = {
     "string for a list": (changed("owners: [alice]", "owners: alice"), ["ODR103"]),
     "list for a mapping": (
         changed("outcome: {oq_delta: +0.4, verdict: KEEP}", "outcome: [1]"),
-        ["ODR103", "ODR601", "ODR605"],
+        ["ODR103"],
     ),
     "status misspelt": (changed("status: accepted", "status: acepted"), ["ODR104"]),
     "future format": (changed("odr: 1", "odr: 2"), ["ODR104"]),
     "unknown operator": (changed('op: "<="', 'op: "!="'), ["ODR104"]),
-    "verdict in lower case": (changed("verdict: KEEP", "verdict: keep"), ["ODR104", "ODR605", "ODR607"]),
+    "verdict in lower case": (changed("verdict: KEEP", "verdict: keep"), ["ODR104"]),
     "id of another form": (changed("id: ODR-0001", "id: ADR-1"), ["ODR006", "ODR105", "ODR204"]),
     "run that leaves the folder": (changed("run: cand", "run: ../../etc"), ["ODR105"]),
     "run with a slash": (changed("run: cand", "run: a/b"), ["ODR105"]),
@@ -98,8 +98,8 @@ BAD = {
     "heading differs": (changed("# ODR-0001: Enable test", "# ODR-0001: Disable test"), ["ODR204"]),
     "heading missing": (changed("# ODR-0001: Enable test-time adaptation\n", ""), ["ODR204"]),
     "no checkbox": (changed("- [x] C2 The validation loss improves by > 2 %\n", ""), ["ODR207"]),
-    "line that says something else": (changed("- [x] C1 Half", "- [x] C1 Few"), ["ODR207"]),
-    "line that says more": (changed("are refused\n- [x] C2", "are refused\n  or all\n- [x] C2"), ["ODR207"]),
+    "line with another text": (changed("- [x] C1 Half", "- [x] C1 Few"), ["ODR207"]),
+    "line with more text": (changed("are refused\n- [x] C2", "are refused\n  or all\n- [x] C2"), ["ODR207"]),
     "text of the template": (
         changed(
             "Adapt layers 18-24 by LoRA.", "Describe the change, and the alternatives that were not chosen."
@@ -127,7 +127,7 @@ BAD = {
     "constraint id twice": (changed("  - id: C2", "  - id: C1"), ["ODR205", "ODR501"]),
     "threshold NaN": (changed("threshold: 0.5", "threshold: .nan"), ["ODR502"]),
     "threshold infinite": (changed("threshold: 0.5", "threshold: -.inf"), ["ODR502"]),
-    "OQ delta infinite": (changed("oq_delta: +0.4", "oq_delta: 1e999"), ["ODR502", "ODR605"]),
+    "OQ delta infinite": (changed("oq_delta: +0.4", "oq_delta: 1e999"), ["ODR502"]),
     "SQL that breaks off": (with_sql("SELECT count(* AS value FROM decisions"), ["ODR503"]),
     "SQL nested too deep": (with_sql("SELECT " + "(" * 4000 + "1" + ")" * 4000 + " AS value"), ["ODR503"]),
     "two statements": (with_sql("SELECT 1 AS value FROM runs; DROP TABLE runs"), ["ODR504"]),

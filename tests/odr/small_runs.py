@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import orjson
-
 from ockham.context import OccamContext
 from ockham.record.log_writer import LogWriter
 from ockham.record.payloads import field_values
-from tests.helpers.events import REVISION, context_record, decision, run_folder
+from ockham.record.run_folder import RunFolder
+from tests.helpers.events import REVISION, context_record, decision, events, run_folder
 
 UPDATES = 40
 # Sequence of the last event of such a run.
@@ -78,12 +77,9 @@ FINISHED = {
 
 
 def read_run_events(runs: Path, run_id: str) -> list[dict]:
-    lines = []
-    for segment in sorted((runs / run_id / "log" / "1-0").glob("*.jsonl")):
-        lines += segment.read_bytes().splitlines()
-    return [orjson.loads(line) for line in lines]
+    return events(RunFolder(runs, run_id))
 
 
-def accepting(events: list[dict]) -> str:
-    """Return the ID of the ACCEPT decision of a run."""
-    return next(e["id"] for e in events if e["data"].get("action") == "ACCEPT")
+def accepting(found: list[dict]) -> str:
+    """Return the ID of the ACCEPT decision among the events of a run."""
+    return next(e["id"] for e in found if e["data"].get("action") == "ACCEPT")

@@ -51,7 +51,8 @@ def test_commands_lead_from_two_runs_to_an_accepted_record(place):
     run_odr("status", "1", "accepted")
     result = run_odr("check", "--fail-on", "warning")
     assert result.stdout.startswith(
-        "ODR-0001 Use it: KEEP, OQ delta +0.1111 at iteration 42\n"
+        "ODR-0001 Use it: KEEP\n"
+        "  OQ delta pass: +0.1111 at iteration 42, claimed > 0\n"
         "  C1 pass: -0.1 ratio (n=3), claimed <= 0.01 ratio\n"
     )
 

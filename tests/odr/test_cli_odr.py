@@ -1,8 +1,10 @@
 import json
+import re
 
 import pytest
 
 from ockham.errors import BadInputError, UnverifiableError
+from ockham.odr.codes import CODES
 from ockham.odr.constraint_library import load_library
 from tests.helpers.odr_cli import run_odr
 from tests.odr.record_samples import PROPOSED, fill_template, judgement, put
@@ -86,6 +88,31 @@ def test_explain_prints_every_code():
     assert run_odr("explain", "ODR").stdout.count("\nODR") > 50
     assert "one word" not in run_odr("explain", "odr304").stdout
     assert run_odr("explain", "odr304").stdout.startswith("ODR304: link in one record only")
+
+
+REPAIR = (
+    "Add|Change|Check|Cite|Compare|Correct|Extend|Make|Merge|Name|Number|Pin|Put|Read|Register|Reject|Remove|Replace|Restore"
+    "|Return|Save|Sort|Train|Use|Write"
+)
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_each_code_names_its_repair(code):
+    """A sentence in the imperative, or a command of ockham."""
+    text = run_odr("explain", code).stdout
+    assert re.search(rf"(^|[.:] )({REPAIR})\b|`ockham odr [a-z]+", text, re.MULTILINE), text
+
+
+def test_explanations_cover_every_cause():
+    """The codes whose findings have several causes name each."""
+    for code, words in {
+        "ODR507": ("no row", "n=0", "NULL", "NaN", "no run is cited", "Cite a run", "change the SQL"),
+        "ODR516": ("95 % interval", "neither passes nor fails", "Cite more pairs", "judge: mean"),
+        "ODR607": ("accepted", "KEEP", "rejected", "without constraints", "`ockham odr check`"),
+        "ODR506": ("`value`", "`n`"),
+    }.items():
+        text = " ".join(run_odr("explain", code).stdout.split())
+        assert [word for word in words if word not in text] == []
 
 
 def test_record_commands_cover_the_life_cycle(folder):
@@ -176,7 +203,7 @@ def test_schema_is_written_and_named_by_new_records(folder):
 
 def test_new_writes_named_constraints(folder):
     """Each one is one line of YAML, and its line in the text is generated."""
-    run_odr(
+    result = run_odr(
         "new",
         "T",
         "--owner",
@@ -192,6 +219,7 @@ def test_new_writes_named_constraints(folder):
         in text
     )
     assert "- [ ] C1 Between 50 % and 70 % of the batches with a finite loss are updated\n" in text
+    assert "C1 Between 50 % and 70 % of the batches with a finite loss are updated\n" in result.stderr
     run_odr("lint")
     with pytest.raises(BadInputError, match="did you mean 'no_rollbacks'"):
         run_odr("new", "U", "--constraint", "no_rollback")

@@ -20,7 +20,7 @@ OF_CANDIDATE = "SELECT min(val_loss) AS value, count(*) AS n FROM evaluations WH
 OF_BASELINE = OF_CANDIDATE.replace("$candidate", "$baseline")
 OF_ALL = "SELECT avg(val_loss) AS value, count(*) AS n FROM evaluations WHERE run_id IN $candidates"
 BY_ID = "SELECT min(val_loss) AS value, count(DISTINCT run_id) AS n FROM evaluations WHERE run_id = 'c1'"
-ALL = "SELECT count(DISTINCT run_id) AS value, 1 AS n FROM events WHERE run_id = $candidate OR true"
+COUNTS_ALL = DIFFERENCE.replace("3 AS n", "count(DISTINCT run_id) AS n")
 LOSSES = {"b1": 2.0, "b2": 2.2, "b3": 2.4, "c1": 1.9, "c2": 2.0, "c3": 2.3, "other": 0.1}
 
 
@@ -56,6 +56,16 @@ def test_pair_parameters_give_one_value_per_pair(folder):
     assert (result.state, result.statistics.n_pairs) == ("unknown", 3)
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("", "it has no SQL"), ("los_improves_by", "its name or a parameter is not accepted")],
+)
+def test_constraint_without_sql_is_unknown_for_its_reason(folder, name, reason):
+    """Lint reports the wrong name itself, with the nearest one."""
+    result = evaluate(folder, "", ["b1"], ["c1"], name=name)
+    assert (result.state, result.reason) == ("unknown", reason)
+
+
 def test_one_baseline_is_compared_with_all_candidates(folder):
     """The interval has the spread of the candidates."""
     result = evaluate(folder, DIFFERENCE, ["b1"], ["c1", "c2", "c3"])
@@ -82,8 +92,7 @@ def test_list_parameter_is_evaluated_once(folder):
 
 def test_query_sees_only_the_runs_of_the_evidence(folder):
     """A run next to them is not in its folder, whatever the SQL reads."""
-    result = evaluate(folder, ALL, ["b1"], ["c1"])
-    assert result.value == 2
+    assert evaluate(folder, COUNTS_ALL, ["b1"], ["c1"]).n == 2
     assert evaluate(folder, BY_ID, ["b1"], ["c1"]).value == pytest.approx(1.9)
 
 
@@ -104,6 +113,19 @@ def test_sql_without_a_run_is_never_a_pass(folder):
     sql = "SELECT -min(val_loss) AS value, count(*) AS n FROM evaluations"
     result = evaluate(folder, sql, ["b1"], ["c1"])
     assert (result.state, "reads all runs together" in result.reason) == ("unknown", True)
+
+
+def test_text_of_one_run_is_refused_with_several_pairs(folder):
+    """It would judge one run of three."""
+    result = evaluate(folder, BY_ID, ["b1", "b2"], ["c1", "c2"])
+    assert (result.state, result.value) == ("unknown", None)
+    assert result.reason.endswith("one run of 2 pairs; write $candidate or $baseline")
+
+
+def test_count_of_all_runs_is_refused_with_several_pairs(folder):
+    """Each pair would count the rows of the others."""
+    result = evaluate(folder, COUNTS_ALL, ["b1", "b2"], ["c1", "c2"])
+    assert (result.state, "counts the rows of all runs in n" in result.reason) == ("unknown", True)
 
 
 def test_missing_baseline_is_unknown(folder):

@@ -1,10 +1,12 @@
 """Named constraints against values that are recomputed from the lines."""
 
-import json
+import datetime as dt
 import math
 import re
 import shutil
 import statistics
+import tempfile
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -13,11 +15,14 @@ from hypothesis import strategies as st
 from ockham.errors import BadInputError
 from ockham.odr.constraint_library import load_library, parse_constraint_argument, resolve_constraint
 from ockham.odr.constraint_sql import analyze_sql
+from ockham.odr.lint import lint_folder
 from ockham.odr.query import guarded_queries
 from ockham.odr.record_data import parse_constraint
+from ockham.odr.template import NewRecord, describe_constraint, parse_constraints, render_record
 from ockham.odr.verdict import evaluate_constraint
 from tests.helpers.figure_runs import counted_contexts, counted_events
 from tests.odr.constraint_runs import make_constraint_runs
+from tests.odr.record_samples import put
 from tests.oracle.log_lines import read_run
 from tests.oracle.savings import compute_savings
 
@@ -123,9 +128,7 @@ def clipped(runs):
 
 def blocked(runs):
     """Every attempt waited, so none is omitted."""
-    segments = (runs / ADAPTED / "log").rglob("*.jsonl")
-    lines = [json.loads(line) for segment in segments for line in segment.read_text().splitlines()]
-    events = [line["data"] for line in lines if line["type"] == "ockham.run.finished.v1"]
+    events = [row.data for row in read_run(runs / ADAPTED) if row.kind == "run.finished"]
     return sum(e["blocked_seconds"] for e in events), len(events)
 
 
@@ -267,15 +270,68 @@ def test_each_named_constraint_is_valid_sql_with_an_example(name):
         ("loss_improves_by", "is written as loss_improves_by=0.02"),
         ("no_rollbacks=1", "is written as no_rollbacks"),
         ("update_rate_between=0.5", "is written as update_rate_between=0.5..0.7"),
-        ("loss_improves_by=2", "accepted: value (relative improvement): 0 to 1, where 0.02 is 2 %"),
+        (
+            "loss_improves_by=2",
+            "is 2, which means 200 %; accepted: value (relative improvement): 0 to 1, where",
+        ),
         ("loss_improves_by=a lot", "'a lot' is not a number"),
         ("loss_improves_by=nan", "not a number"),
         ("revert_time_below=10,0.5", "is not KEY=VALUE"),
         ("revert_time_below=10,quantil=0.5", "unknown parameter 'quantil'; accepted: value, quantile"),
-        ("revert_time_below=10,low=1", "revert_time_below has no 'low'"),
+        ("revert_time_below=10,low=1", "unknown parameter 'low'; accepted: value, quantile, judge, severity"),
+        ("no_rollbacks,jugde=mean", "unknown parameter 'jugde'; accepted: judge, severity, min_n"),
+        ("no_rollbacks,judge=men", "'judge' is 'men'; accepted: interval or mean"),
+        ("no_rollbacks,severity=warning", "'severity' is 'warning'; accepted: error or warn"),
+        ("no_rollbacks,min_n=0", "'min_n' is '0'; accepted: an integer from 1"),
+        ("no_rollbacks,judge=mean,judge=mean", "'judge' is given twice"),
+        ("loss_improves_by=1%,value=2%", "'value' is given twice"),
+        ("NO_ROLLBACK", "did you mean 'no_rollbacks'?"),
+        ("los_improves_by=1%,judge=men", "did you mean 'loss_improves_by'?"),
     ],
 )
 def test_argument_that_cannot_be_used_names_what_is_accepted(argument, message):
     """Names, parameters, numbers and ranges."""
     with pytest.raises(BadInputError, match=re.escape(message)):
         parse_constraint_argument(argument)
+
+
+@settings(deadline=None)
+@given(
+    name=st.sampled_from(list(load_library())),
+    options=st.fixed_dictionaries(
+        {},
+        optional={
+            "judge": st.sampled_from(["interval", "mean"]),
+            "severity": st.sampled_from(["error", "warn"]),
+            "min_n": st.integers(1, 10**6),
+        },
+    ),
+)
+def test_options_of_an_argument_are_written_into_the_record(name, options):
+    """The record that `new` writes has the same constraint, and no option at its default."""
+    argument = ",".join([load_library()[name].example, *(f"{key}={value}" for key, value in options.items())])
+    constraints = parse_constraints([argument])
+    text = render_record(NewRecord("ODR-0001", "T", ["a"], dt.date(2026, 1, 1), constraints=constraints))
+    (row,) = (row for row in text.splitlines() if "id: C1" in row)
+
+    defaults = {"judge": "interval", "severity": "error", "min_n": load_library()[name].min_n}
+    written = {key: value for key, value in options.items() if value != defaults[key]}
+    assert {key for key in defaults if f", {key}: " in row} == written.keys()
+    assert all(f", {key}: {value}" in row for key, value in written.items())
+    with tempfile.TemporaryDirectory() as folder:
+        put(Path(folder), text, "0001-t.md")
+        (record,) = lint_folder(Path(folder))
+        assert record.claims.constraints == constraints
+
+
+@pytest.mark.parametrize(
+    ("argument", "shown"),
+    [
+        ("loss_improves_by=1", "is more than 100 % below the baseline's"),
+        ("loss_improves_by=1%", "is more than 1 % below the baseline's"),
+        ("no_rollbacks,judge=mean,min_n=3", "to the anchor (judge: mean, min_n: 3)"),
+    ],
+)
+def test_described_constraint_shows_percent_and_options(argument, shown):
+    """An author who writes 1 for 1 % sees it at once."""
+    assert describe_constraint(parse_constraints([argument])[0]).endswith(shown)

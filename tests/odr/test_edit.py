@@ -4,7 +4,7 @@ import pytest
 
 from ockham.errors import BadInputError
 from ockham.odr import edit
-from ockham.odr.fix import fix_folder, update_checkboxes
+from ockham.odr.fix import complete_drafts, fix_folder
 from ockham.odr.lifecycle import renumber, set_status, write_records
 from ockham.odr.record import read_record
 from ockham.odr.verdict import CheckResult, Result
@@ -75,9 +75,7 @@ def test_set_checkbox_without_a_checkbox_changes_nothing(folder):
     )
     record = lint(folder)[0]
     passed = tuple(Result(constraint, "pass", 1.0, 9) for constraint in record.claims.constraints)
-    update_checkboxes(
-        [record], {record.display_path: CheckResult("ODR-0001", "KEEP", 0.4, passed, ())}, TODAY
-    )
+    complete_drafts([record], {record.display_path: CheckResult("ODR-0001", "KEEP", 0.4, passed, ())})
     text = (folder / "0001-enable.md").read_text()
     assert "[x] C2" in text
     assert "C1 Half of the batches at most are refused\n- " not in text

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ockham.errors import BadInputError
 from ockham.odr.edit import NO_CONSTRAINT
-from ockham.odr.fix import fix_folder, update_checkboxes
+from ockham.odr.fix import complete_drafts, fix_folder
 from ockham.odr.lifecycle import set_status
 from ockham.odr.record import read_record
 from ockham.odr.verdict import CheckResult, OqDelta, Result
@@ -95,23 +95,152 @@ def test_fix_inserts_the_outcome_line(folder):
     assert "## Outcome\nOQ delta: +0.4 → KEEP\nWe kept it.\n" in (folder / "0002-b.md").read_text()
 
 
-@pytest.mark.parametrize(("delta", "wanted"), [(0.10517, "+0.105"), (None, "null"), (-2e-4, "-0.0002")])
-def test_fix_fills_in_the_outcome_of_a_draft(folder, delta, wanted):
-    """An outcome written by a person stays."""
-    text = GOOD.replace("status: accepted", "status: draft").replace(
-        "outcome: {oq_delta: +0.4, verdict: KEEP}\n", ""
-    )
-    put(folder, text.replace("OQ delta: +0.4 → KEEP", "Open."))
+@pytest.mark.parametrize(
+    ("outcome", "line", "wanted", "wanted_line"),
+    [
+        ("", "Open.", "{oq_delta: null, verdict: REVERT}", "none → REVERT"),
+        ("outcome: {}", "Open.", "{oq_delta: null, verdict: REVERT}", "none → REVERT"),
+        ("outcome: {oq_delta: null}", "Open.", "{oq_delta: null, verdict: REVERT}", "none → REVERT"),
+        (
+            "outcome: {oq_delta: +0.40}",
+            "Open.",
+            "{oq_delta: +0.40, oq_delta_at: iteration, verdict: REVERT}",
+            "+0.40 → REVERT",
+        ),
+        (
+            "outcome:\n  oq_delta: 1e-3\n  oq_delta_at: tokens",
+            "Open.",
+            "{oq_delta: 1e-3, oq_delta_at: tokens, verdict: REVERT}",
+            "1e-3 → REVERT",
+        ),
+        (
+            "outcome: {oq_delta: null, verdict: null}",
+            "OQ delta: none → not measured",
+            "{oq_delta: null, verdict: REVERT}",
+            "none → REVERT",
+        ),
+        ("outcome: {verdict: KEEP}", "Open.", "{oq_delta: null, verdict: KEEP}", "none → KEEP"),
+        (
+            "",
+            "OQ Delta: +0.4 -> KEEP",
+            "{oq_delta: +0.4, oq_delta_at: iteration, verdict: KEEP}",
+            "+0.4 → KEEP",
+        ),
+        ("", "OQ delta: none → not measured", "{oq_delta: null, verdict: REVERT}", "none → REVERT"),
+    ],
+)
+def test_fix_completes_the_outcome_of_a_draft(folder, outcome, line, wanted, wanted_line):
+    """What the author wrote stays. A measured OQ delta that nobody claimed is not added.
+
+    A claimed one gets the measure at which it was compared.
+    """
+    _, after = complete(folder, outcome, line)
+    assert f"outcome: {wanted}" in after.lines
+    assert f"OQ delta: {wanted_line}" in after.lines
+    assert after.findings == []
+    other = CheckResult("ODR-0001", "INCONCLUSIVE", 0.5, (), ())
+    assert complete_drafts([after], {after.display_path: other}) == []
+
+
+@pytest.mark.parametrize(
+    ("outcome", "line"),
+    [
+        ("outcome: {oq_delta: '+0.4'}", "Open."),
+        ("outcome: {oq_delta: null, verdict: keep}", "Open."),
+        ("outcome: {oq_delta: null, verdikt: KEEP}", "Open."),
+        ("outcome: REVERT", "Open."),
+        ("", "OQ delta: much → KEEP"),
+    ],
+)
+def test_fix_leaves_an_outcome_that_cannot_be_read(folder, outcome, line):
+    """The author meant something. Lint reports it."""
+    record, after = complete(folder, outcome, line)
+    assert after.data == record.data
+    assert after.findings
+
+
+def complete(folder, outcome, line):
+    """Return a draft with this outcome and Outcome line, and the draft after its completion with REVERT."""
+    text = GOOD.replace("status: accepted", "status: draft").replace("[x] C1", "[ ] C1")
+    text = text.replace("outcome: {oq_delta: +0.4, verdict: KEEP}\n", f"{outcome}\n" if outcome else "")
+    put(folder, text.replace("OQ delta: +0.4 → KEEP", line))
     record = lint(folder)[0]
     failed = (Result(record.claims.constraints[0], "fail", 1.0, 9),)
-    oq = None if delta is None else OqDelta(delta, "iteration", ())
-    result = CheckResult("ODR-0001", "REVERT", delta, failed, (), oq=oq)
-    update_checkboxes([record], {record.display_path: result}, TODAY)
-    after = lint(folder)[0]
-    assert f"outcome: {{oq_delta: {wanted}, verdict: REVERT}}\n" in "\n".join(after.lines)
-    assert [f.code for f in after.findings] == []
-    other = result._replace(verdict="KEEP", oq_delta=0.5)
-    assert update_checkboxes([after], {after.display_path: other}, TODAY) == []
+    result = CheckResult("ODR-0001", "REVERT", 0.10517, failed, (), oq=OqDelta(0.10517, "iteration", ()))
+    complete_drafts([record], {record.display_path: result})
+    return record, lint(folder)[0]
+
+
+@given(
+    delta=st.sampled_from(["null", "+0.4", "-4e-2", "0x10", "5.", ".5", "1e999", "'+0.4'", "much"]),
+    verdict=st.sampled_from(["KEEP", "REVERT", "null", "keep", "KEEP (1 waived until 2027-01-31)"]),
+    line=st.sampled_from(
+        [
+            "Open.",
+            "OQ delta: +0.4 → KEEP",
+            "OQ delta: +0.4 -> KEEP (1 waived until 2027-01-31).",
+            "**OQ delta: none → KEEP (2 waived until 2027-01-31)**",
+            "OQ delta: none → KEEP (1 waived until tomorrow)",
+            "OQ delta: none → not measured",
+        ]
+    ),
+    waived=st.booleans(),
+    tick=st.sampled_from("x "),
+)
+def test_fixed_outcome_is_one_that_lint_accepts(delta, verdict, line, waived, tick):
+    """No finding of the codes remains. An outcome that cannot be read is copied nowhere."""
+    text = PROPOSED.replace("{oq_delta: +0.4, verdict: KEEP}", f"{{oq_delta: {delta}, verdict: {verdict}}}")
+    text = text.replace("OQ delta: +0.4 → KEEP", line).replace("[x] C1", f"[{tick}] C1")
+    if waived:
+        text = text.replace("outcome:", f"{WAIVER}\noutcome:")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "odr"
+        file = put(folder, text)
+        readable = lint(folder)[0].claims.has_outcome
+        assert readable == (
+            delta not in {"1e999", "'+0.4'", "much"} and verdict in {"KEEP", "REVERT", "null"}
+        )
+        fix_folder(folder, TODAY)
+        record = lint(folder)[0]
+        assert not [finding for finding in record.findings if finding.fixable]
+        if readable:
+            assert not {"ODR206", "ODR605"} & {finding.code for finding in record.findings}
+        elif "tomorrow" not in line:
+            assert {finding.code for finding in record.findings} <= {"ODR104", "ODR103", "ODR502"}
+            assert file.read_text() == text
+
+
+WAIVER = "waivers: [{constraint: C1, by: b, reason: r, until: 2027-01-31}]"
+
+
+@pytest.mark.parametrize(
+    ("tick", "waived", "codes_found"),
+    [
+        (" ", "1 waived until 2027-01-31", []),
+        (" ", "1 waived until 2027-02-28", ["ODR605"]),
+        (" ", "2 waived until 2027-01-31", ["ODR605"]),
+        ("x", "1 waived until 2027-01-31", ["ODR605"]),
+    ],
+)
+def test_outcome_line_names_the_waivers_that_the_verdict_needs(folder, tick, waived, codes_found):
+    """Any other text is fixed."""
+    text = PROPOSED.replace("outcome:", f"{WAIVER}\noutcome:").replace("[x] C1", f"[{tick}] C1")
+    put(folder, text.replace("→ KEEP", f"→ KEEP ({waived})"))
+    assert codes(folder) == codes_found
+    fix_folder(folder, TODAY)
+    assert codes(folder) == []
+
+
+def test_waiver_of_a_locked_record_can_be_extended(folder):
+    """The Outcome line is locked, and keeps the day of the decision."""
+    text = PROPOSED.replace("outcome:", f"{WAIVER}\noutcome:").replace("[x] C1", "[ ] C1")
+    text = text.replace("→ KEEP", "→ KEEP (1 waived until 2027-01-31)")
+    file = put(folder, text.replace("status: proposed", "status: accepted"))
+    fix_folder(folder, TODAY)
+    locked = file.read_text()
+    assert "lock: " in locked
+    file.write_text(locked.replace("until: 2027-01-31", "until: 2027-02-28"))
+    assert codes(folder) == []
 
 
 NAMED = """\

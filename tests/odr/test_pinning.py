@@ -1,18 +1,23 @@
 """Pinning of evidence in records: pinned sides, replaced evidence, and refused requests."""
 
+import shutil
+
 import pytest
 
-from ockham.errors import BadInputError
+from ockham.errors import BadInputError, UnverifiableError
 from ockham.odr import template
+from ockham.odr.check import check
 from ockham.odr.front_matter import parse_front_matter
 from ockham.odr.pinned_log import read_pinned_log
-from ockham.odr.pinning import pack_record, pin_sides, set_evidence
+from ockham.odr.pinning import pack_record, pin_sides, require_pinned_logs, set_evidence
+from ockham.odr.query import guarded_queries
 from ockham.odr.record import is_string_field, read_record
-from ockham.odr.record_data import parse_record_data
+from ockham.odr.record_data import EvidenceSide, parse_record_data
 from ockham.record.run_folder import RunFolder
 from tests.helpers.events import run_folder
+from tests.helpers.odr_cli import run_odr
 from tests.odr.checked_record import record_text
-from tests.odr.record_samples import put
+from tests.odr.record_samples import TODAY, put
 from tests.odr.small_runs import make_run, read_run_events
 
 
@@ -39,7 +44,7 @@ def test_pin_sides_returns_the_logs_at_present(runs):
     [
         (["base"], [], "--baseline needs --candidate"),
         (["base"], ["base"], "baseline and candidate are both 'base'"),
-        (["base"], ["empty"], "run 'empty' in .* has no event yet"),
+        (["base"], ["empty"], "run 'empty' in .* has no signed event yet"),
         (["base", "base2"], ["cand", "cand2", "x"], "2 baselines and 3 candidates form no pairs"),
         ([], ["cand", "cand"], "two candidates are 'cand'"),
         (["base"], ["none"], "no run 'none'"),
@@ -86,6 +91,59 @@ def test_set_evidence_replaces_the_old_evidence(runs):
         (side.run, side.root) for side in pin_sides(runs, ["base"], ["cand"])
     ]
     assert again.lines[again.body.first_line :] == record.lines[record.body.first_line :]
+
+
+def test_folder_with_another_run_is_refused(runs):
+    """A folder that was renamed has the events of its run."""
+    make_run(runs, "other")
+    record = write_record(runs, status="draft")
+    shutil.rmtree(runs / "cand")
+    shutil.copytree(runs / "other", runs / "cand")
+    message = "run cand: the folder contains the log of run other"
+    with pytest.raises(UnverifiableError, match=message):
+        pin_sides(runs, ["base"], ["cand"])
+    with pytest.raises(UnverifiableError, match=message):
+        pack_record(record, runs)
+    check(record, [runs], guarded_queries, TODAY)
+    assert [f.message for f in record.findings if f.code == "ODR408"] == [
+        f"{message}; restore it from a copy"
+    ]
+
+
+def test_another_run_with_the_pinned_name_is_refused(runs):
+    """The record cites a run, and not a name. A longer log of the same run is accepted."""
+    short = EvidenceSide("candidate", "cand", through=40)
+    short = short._replace(root=read_pinned_log(short, RunFolder(runs, "cand")).root)
+    record = read_record(put(runs.parent / "odr", set_evidence(write_record(runs, status="draft"), [short])))
+    require_pinned_logs(record, pin_sides(runs, ["base"], ["cand"]), runs)
+    shutil.rmtree(runs / "cand")
+    make_run(runs, "cand", loss=1.0)
+    with pytest.raises(BadInputError, match="run cand: not the run that evidence"):
+        require_pinned_logs(record, pin_sides(runs, ["base"], ["cand"]), runs)
+    require_pinned_logs(record, pin_sides(runs, [], ["base"]), runs)
+
+
+def test_evidence_command_does_not_cite_another_run_with_the_pinned_name(runs, monkeypatch):
+    """The file stays as it is."""
+    monkeypatch.chdir(runs.parent)
+    file = write_record(runs, status="draft").file
+    before = file.read_bytes()
+    shutil.rmtree(runs / "cand")
+    make_run(runs, "cand", loss=1.0)
+    with pytest.raises(BadInputError, match="run cand: not the run that"):
+        run_odr(
+            "evidence",
+            "1",
+            "--baseline",
+            "base",
+            "--candidate",
+            "cand",
+            "--odr-dir",
+            "odr",
+            "--runs",
+            str(runs),
+        )
+    assert file.read_bytes() == before
 
 
 def test_evidence_of_a_decided_record_is_locked(runs):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 
 import orjson
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from ockham.errors import BadInputError, RunError
 from ockham.odr.check import check
@@ -14,6 +17,7 @@ from ockham.odr.edit import NO_CONSTRAINT
 from ockham.odr.lint import lint_folder
 from ockham.odr.output_formats import format_text
 from ockham.odr.records_folder import read_folder
+from ockham.odr.registration import MAX_VALUE_CHARACTERS, format_change
 from ockham.record.ledger import append_entry, read_entries
 from tests.helpers.odr_cli import run_odr
 from tests.helpers.runs import make_run
@@ -29,16 +33,18 @@ CONSTRAINTS = """constraints:
 """
 
 
+def register_other(runs, odr_id):
+    """Append the registration of another record."""
+    fields = {"odr_id": odr_id, "title": "", "odr_sha256": "0" * 64, "constraints": []}
+    append_entry(runs, "odr.registered", fields)
+
+
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """A registered draft. The candidate then runs and is named as evidence."""
+def draft(tmp_path, monkeypatch):
+    """A draft with a constraint, an older run, and a ledger with the registration of another record."""
     monkeypatch.chdir(tmp_path)
     make_run(tmp_path / "runs", "base", 30)
-    append_entry(
-        tmp_path / "runs",
-        "odr.registered",
-        {"odr_id": "ODR-0099", "title": "", "odr_sha256": "0" * 64, "constraints": []},
-    )
+    register_other(tmp_path / "runs", "ODR-0099")
     run_odr("new", "Skip more", "--owner", "a")
     file = tmp_path / "odr" / "0001-skip-more.md"
     file.write_text(
@@ -47,8 +53,14 @@ def folder(tmp_path, monkeypatch):
         .replace(NO_CONSTRAINT, "- [ ] C1 Updates at most every batch")
     )
     fill_template(file)
-    run_odr("register", "1", "--candidate", "cand", "--baseline", "base")
     return tmp_path / "odr"
+
+
+@pytest.fixture
+def folder(draft):
+    """A registered draft. The candidate then runs and is named as evidence."""
+    run_odr("register", "1", "--candidate", "cand", "--baseline", "base")
+    return draft
 
 
 def judged(folder, runs="runs"):
@@ -74,11 +86,7 @@ def test_registration_before_the_run_is_proven(folder):
     metadata = judgement.registration
     assert (metadata.event_id, metadata.position, metadata.size) == (record.claims.registered, 1, 2)
     assert "before cand started: line 2 of 2" in format_text([], [record], {record.display_path: judgement})
-    append_entry(
-        folder.parent / "runs",
-        "odr.registered",
-        {"odr_id": "ODR-0098", "title": "", "odr_sha256": "0" * 64, "constraints": []},
-    )
+    register_other(folder.parent / "runs", "ODR-0098")
     # A later registration has no effect.
     assert judged(folder)[0].registration == metadata
 
@@ -87,9 +95,14 @@ def test_registration_before_the_run_is_proven(folder):
     ("old", "new", "message"),
     [
         ("threshold: 0.9", "threshold: 0.99", "C1.threshold is 0.99, registered was 0.9"),
-        ('op: "<="', 'op: "<"', "C1.op is '<', registered was '<='"),
-        ("run_id = $candidate", "run_id = $baseline", "C1.sql is"),
-        ("    threshold: 0.9", "    threshold: 0.9\n    severity: warn", "C1.severity is 'warn'"),
+        ("threshold: 0.9", "threshold: 0.9\n    tolerance: 0.2", "C1.tolerance is 0.2, registered was 0.0"),
+        ('op: "<="', 'op: "<"', 'C1.op is "<", registered was "<="'),
+        ("run_id = $candidate", "run_id = $baseline", 'C1.sql is "SELECT avg('),
+        (
+            "    threshold: 0.9",
+            "    threshold: 0.9\n    severity: warn",
+            'C1.severity is "warn", registered was "error"',
+        ),
     ],
 )
 def test_changed_criterion_is_reported(folder, old, new, message):
@@ -100,6 +113,86 @@ def test_changed_criterion_is_reported(folder, old, new, message):
     judgement, findings, _ = judged(folder)
     assert judgement.registration is None
     assert next(f for f in findings if f.startswith("ODR411")).startswith(f"ODR411 {message}")
+
+
+@given(
+    st.text(min_size=150, max_size=300), st.text(max_size=300), st.text(max_size=300), st.text(max_size=300)
+)
+def test_change_of_a_text_shows_the_first_difference(before, now, then, after):
+    """Both excerpts contain it, however long the texts are."""
+    texts = [json.dumps(before + middle + after, ensure_ascii=False) for middle in (now, then)]
+    assume(texts[0] != texts[1])
+    same = next(at for at in range(len(texts[0])) if texts[0][: at + 1] != texts[1][: at + 1])
+    shown = format_change(before + now + after, before + then + after)
+    for text in texts:
+        assert text[max(0, same - 20) : same + 20] in shown
+    assert len(shown) < 2 * MAX_VALUE_CHARACTERS + 40
+
+
+def test_removed_registration_is_reported(folder):
+    """The ledger contains it, and the packed evidence too."""
+    with_candidate(folder)
+    run_odr("pack", "1")
+    file = next(folder.glob("0001*"))
+    event_id = read_folder(folder)[0].claims.registered
+    file.write_text(re.sub(r"registered: .*\n", "", file.read_text()))
+    expected = [f"ODR417 ODR-0001 is registered as {event_id}, which the record does not name"]
+    assert judged(folder)[1] == expected
+    packed = next((folder / "evidence" / "registrations").iterdir())
+    good = packed.read_bytes()
+    packed.unlink()
+    assert judged(folder)[1] == expected
+    packed.write_bytes(good)
+    shutil.rmtree(folder.parent / "runs" / "_ledger")
+    assert judged(folder)[1] == expected
+    packed.unlink()
+    assert judged(folder)[1] == []
+
+
+def test_second_registration_of_a_record_is_refused(folder):
+    """Otherwise the criterion that fits best could be named later."""
+    file = next(folder.glob("0001*"))
+    file.write_text(re.sub(r"registered: .*\n", "", file.read_text()))
+    with pytest.raises(BadInputError, match="ODR-0001 is registered as"):
+        run_odr("register", "1", "--candidate", "cand2", "--baseline", "base")
+    with pytest.raises(BadInputError, match="ODR-0001 is registered as"):
+        run_odr("register", "1", "--candidate", "cand", "--baseline", "base")
+
+
+def test_registered_record_keeps_its_number(folder):
+    """The ledger names it."""
+    with pytest.raises(BadInputError, match="ODR-0001 is registered in the ledger"):
+        run_odr("renumber", "1", "--number", "7")
+
+
+def test_deleted_registered_record_is_reported(folder):
+    """Only a check of all records can find it."""
+    with_candidate(folder)
+    findings = run_odr("check", status=1).stdout
+    assert "odr:1:1: ODR418 ODR-0099 is registered as" in findings
+    assert "ODR-0001 Skip more is registered" not in findings
+    assert "ODR418" not in run_odr("check", "1").stdout
+    next(folder.glob("0001*")).unlink()
+    findings = run_odr("check", status=1).stdout
+    assert "ODR418 ODR-0001 Skip more is registered as" in findings
+    assert findings.count("ODR418") == 2
+
+
+def test_baseline_after_a_registration_without_one_is_reported(draft):
+    """It could be the one that fits best."""
+    run_odr("register", "1", "--candidate", "cand")
+    with_candidate(draft)
+    judgement, findings, _ = judged(draft)
+    assert findings == ["ODR413 the baselines are base, registered were none"]
+    assert judgement.registration is None
+
+
+def test_constraint_with_a_baseline_is_not_registered_without_one(draft):
+    """The comparison is part of the criterion."""
+    file = next(draft.glob("0001*"))
+    file.write_text(file.read_text().replace("run_id = $candidate", "run_id IN ($baseline, $candidate)"))
+    with pytest.raises(BadInputError, match="ODR-0001: C1 compares with a baseline; name it with --baseline"):
+        run_odr("register", "1", "--candidate", "cand")
 
 
 def test_added_or_removed_constraint_is_reported(folder):
@@ -118,20 +211,12 @@ def test_earlier_run_proves_nothing(folder):
     run_odr("evidence", "1", "--candidate", "base")
     assert judged(folder)[1][-1] == "ODR412 run base started without a ledger"
     other = folder.parent / "elsewhere"
-    append_entry(
-        other,
-        "odr.registered",
-        {"odr_id": "ODR-0099", "title": "", "odr_sha256": "0" * 64, "constraints": []},
-    )
+    register_other(other, "ODR-0099")
     make_run(other, "cand", 30)
     shutil.copytree(other / "cand", folder.parent / "runs" / "cand")
     run_odr("evidence", "1", "--candidate", "cand")
     assert judged(folder)[1][-1] == "ODR412 run cand began when the ledger had 1 lines, and this is line 2"
-    append_entry(
-        other,
-        "odr.registered",
-        {"odr_id": "ODR-0097", "title": "", "odr_sha256": "0" * 64, "constraints": []},
-    )
+    register_other(other, "ODR-0097")
     make_run(other, "late", 30)
     shutil.copytree(other / "late", folder.parent / "runs" / "late")
     run_odr("evidence", "1", "--candidate", "late")
@@ -168,7 +253,8 @@ def test_unknown_registration_is_reported(folder):
     file.write_text(good.replace(own, own[:-1] + ("0" if own[-1] != "0" else "1")))
     assert judged(folder)[1][0].startswith("ODR409")
     file.write_text(good.replace(own, other))
-    assert judged(folder)[1][0] == f"ODR409 {other} registers ODR-0099"
+    unnamed = f"ODR417 ODR-0001 is registered as {own}, which the record does not name"
+    assert judged(folder)[1] == [f"ODR409 {other} registers ODR-0099", unnamed]
 
 
 def test_packed_registration_needs_no_ledger(folder):
@@ -250,15 +336,13 @@ def test_another_run_in_place_of_the_registered_one_is_reported(folder):
 
 
 @pytest.fixture
-def selected(folder):
+def selected(draft):
     """A draft whose candidates are the first two runs named seed-*. One such run is older."""
-    make_run(folder.parent / "runs", "seed-0", 30)
-    file = next(folder.glob("0001*"))
-    file.write_text(re.sub(r"registered: .*\n", "", file.read_text()))
+    make_run(draft.parent / "runs", "seed-0", 30)
     run_odr("register", "1", "--matching", "seed-*", "--count", "2")
     for number in (3, 1, 2):
-        make_run(folder.parent / "runs", f"seed-{number}", 30)
-    return folder
+        make_run(draft.parent / "runs", f"seed-{number}", 30)
+    return draft
 
 
 @pytest.mark.parametrize(
@@ -286,11 +370,7 @@ def test_first_runs_with_the_registered_name_are_the_candidates(selected, runs, 
 
 def test_several_candidates_are_packed_with_a_proof_for_each_ledger(selected):
     """They began when the ledger had different sizes."""
-    append_entry(
-        selected.parent / "runs",
-        "odr.registered",
-        {"odr_id": "ODR-0098", "title": "", "odr_sha256": "0" * 64, "constraints": []},
-    )
+    register_other(selected.parent / "runs", "ODR-0098")
     make_run(selected.parent / "runs", "seed-9", 30)
     run_odr("evidence", "1", "--candidate", "seed-3,seed-9")
     run_odr("pack", "1")
@@ -304,7 +384,7 @@ def test_attested_check_is_in_the_ledger(folder):
     """Records without claims are skipped."""
     with_candidate(folder)
     run_odr("new", "Nothing to hold", "--owner", "a")
-    metadata = run_odr("check", "--attest").stderr
+    metadata = run_odr("check", "1", "2", "--attest").stderr
     event = orjson.loads(read_entries(folder.parent / "runs")[-1])
     assert event["id"] in metadata
     assert "nothing to attest" in metadata

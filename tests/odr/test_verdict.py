@@ -1,7 +1,14 @@
 import pytest
 
 from ockham.odr.record_data import Constraint
-from ockham.odr.verdict import OqDelta, decide_verdict, evaluate_constraint, rounds_to
+from ockham.odr.verdict import (
+    OqDelta,
+    PairStatistics,
+    decide_verdict,
+    evaluate_constraint,
+    evaluate_gain,
+    rounds_to,
+)
 
 C1 = Constraint(0, "C1", "t", "", "<", 1.0)
 
@@ -94,10 +101,30 @@ def test_verdict_follows_from_the_results():
     )
     unknown = evaluate_constraint(C1, [])
     warn = no._replace(constraint=C1._replace(severity="warn"))
-    assert decide_verdict([yes, warn], None, oq_claimed=False) == "KEEP"
-    assert decide_verdict([yes, no], None, oq_claimed=False) == "REVERT"
-    assert decide_verdict([yes, no, unknown], None, oq_claimed=False) == "INCONCLUSIVE"
-    assert decide_verdict([yes], OqDelta(-0.1, "iteration", ()), oq_claimed=True) == "REVERT"
-    assert decide_verdict([yes], None, oq_claimed=True) == "INCONCLUSIVE"
-    assert decide_verdict([warn._replace(state="pass")], None, oq_claimed=False) == "INCONCLUSIVE"
-    assert decide_verdict([], None, oq_claimed=False) is None
+    assert decide_verdict([yes, warn], None) == "KEEP"
+    assert decide_verdict([yes, no], None) == "REVERT"
+    assert decide_verdict([yes, no, unknown], None) == "INCONCLUSIVE"
+    assert decide_verdict([yes], "pass") == "KEEP"
+    assert decide_verdict([yes], "fail") == "REVERT"
+    assert decide_verdict([yes], "unknown") == "INCONCLUSIVE"
+    assert decide_verdict([warn._replace(state="pass")], None) == "INCONCLUSIVE"
+    assert decide_verdict([], None) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "interval", "state"),
+    [
+        (0.1, None, "pass"),
+        (0.0, None, "fail"),
+        (-0.1, None, "fail"),
+        (0.1, (0.05, 0.15), "pass"),
+        (0.1, (-0.05, 0.25), "unknown"),
+        (0.1, (0.0, 0.2), "unknown"),
+        (-0.1, (-0.2, 0.0), "fail"),
+    ],
+)
+def test_oq_delta_is_a_gain_if_all_of_it_is_above_0(value, interval, state):
+    """Of several pairs, the interval counts. Without a value it is unknown."""
+    statistics = PairStatistics(3, value, *interval, 0.5) if interval else None
+    assert evaluate_gain(OqDelta(value, "iteration", (), statistics)) == state
+    assert evaluate_gain(None) == "unknown"

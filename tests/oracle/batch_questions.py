@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from itertools import groupby
 from typing import Any
 
-from tests.oracle.figures import ratio
+from tests.oracle.figures import ratio, run_summary
 from tests.oracle.log_lines import Batch, Row, contexts, to_number
 from tests.oracle.pages import knob
 from tests.oracle.statistics import finite, group, mean, median, quantile, smallest
@@ -252,4 +252,21 @@ def policies_in_force(runs: Runs) -> Table:
                     "update_rate": ratio(sum(map(contributes, some)), sum(batch.finite for batch in some)),
                 }
             )
+    return table
+
+
+def out_of_band(runs: Runs) -> Table:
+    bands = {"balanced": (0.5, 0.7), "tight": (0.2, 0.4), "exploratory": (0.8, 0.95)}
+    table = []
+    for run_id, rows in runs.items():
+        band = bands.get(run_summary(rows)["policy"])
+        windows = group(
+            (batch for batch in contexts(rows) if batch.finite), lambda batch: batch.iter_num // 100 * 100
+        )
+        for first, some in windows.items():
+            rate = mean(map(contributes, some))
+            if band and len(some) >= 100 and not band[0] <= rate <= band[1]:
+                table.append(
+                    {"run_id": run_id, "from_iter": first, "update_rate": rate, "batches": len(some)}
+                )
     return table

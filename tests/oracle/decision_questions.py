@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tests.oracle.batch_questions import contributes
 from tests.oracle.figures import evaluation_losses, memory_decisions, ratio, run_summary, state
 from tests.oracle.log_lines import Row, contexts, counted, decisions, plugin_names, to_number
 from tests.oracle.pages import observed
@@ -172,7 +171,7 @@ def savings(runs: Runs) -> Table:
                 "run_id": run_id,
                 "policy": summary["policy"],
                 "skipped": ratio(summary["skipped_batches"], summary["batches"]),
-                **{name: estimate[name] for name in estimate if name != "backward_over_forward"},
+                **{name: estimate[name] for name in estimate if name != "seconds_saved"},
                 "saves_avoided": ratio(
                     sum(not accepts(row) for row in verdicts), len(evaluation_losses(rows))
                 ),
@@ -183,29 +182,45 @@ def savings(runs: Runs) -> Table:
     return table
 
 
+def limiter_occasions(rows: list[Row]) -> dict[tuple[str, int], set[tuple[int, int]]]:
+    """Return the places where the limiter can act, by hook and window of 100 iterations."""
+    places: dict[tuple[str, int], set[tuple[int, int]]] = {}
+    for batch in contexts(rows):
+        window = batch.iter_num // 100 * 100
+        if batch.updated:
+            places.setdefault(("on_batch_start", window), set()).add((batch.iter_num, batch.micro_step))
+        if any(name in batch.measured for name in ("grad_norm", "complexity_cost", "drift_raw")):
+            places.setdefault(("on_batch_end", window), set()).add((batch.iter_num, 0))
+    return places
+
+
 def limiter_storms(runs: Runs) -> Table:
     table = []
     for run_id, rows in runs.items():
-        names = plugin_names(rows, "limiter")
-        batches = group(contexts(rows), lambda batch: batch.iter_num // 100 * 100)
+        names, occasions = plugin_names(rows, "limiter"), limiter_occasions(rows)
         caps = [
             row
             for row in decisions(rows)
             if row.data["plugin"] in names and row.data["hook"] in ("on_batch_start", "on_batch_end")
         ]
-        windows = group(caps, lambda row: (row.data["reason_code"], row.iter_num // 100 * 100))
-        for (reason, first), some in windows.items():
-            hits = len({(row.iter_num, row.data["micro_step"]) for row in some})
-            if 2 * hits > len(batches[first]):
+        windows = group(
+            caps, lambda row: (row.data["hook"], row.data["reason_code"], row.iter_num // 100 * 100)
+        )
+        for (hook, reason, first), some in windows.items():
+            places = occasions[hook, first]
+            hits = {(row.iter_num, row.data["micro_step"] if hook == "on_batch_start" else 0) for row in some}
+            assert hits <= places
+            if 2 * len(hits) > len(places):
                 limits = [(observed(row), to_number(row.data["threshold"])) for row in some]
                 table.append(
                     {
                         "run_id": run_id,
                         "reason_code": reason,
+                        "hook": hook,
                         "from_iter": first,
-                        "batches": len(batches[first]),
-                        "hits": hits,
-                        "share": hits / len(batches[first]),
+                        "occasions": len(places),
+                        "hits": len(hits),
+                        "share": len(hits) / len(places),
                         "worst": largest(finite(value / cap - 1 for value, cap in limits if cap)),
                     }
                 )
@@ -363,21 +378,4 @@ def unexplained(runs: Runs) -> Table:
             {"run_id": run_id, "plugin": plugin, "hook": hook, "field": field, "n": len(some)}
             for (plugin, hook, field), some in group(changes, lambda change: change).items()
         ]
-    return table
-
-
-def out_of_band(runs: Runs) -> Table:
-    bands = {"balanced": (0.5, 0.7), "tight": (0.2, 0.4), "exploratory": (0.8, 0.95)}
-    table = []
-    for run_id, rows in runs.items():
-        band = bands.get(run_summary(rows)["policy"])
-        windows = group(
-            (batch for batch in contexts(rows) if batch.finite), lambda batch: batch.iter_num // 100 * 100
-        )
-        for first, some in windows.items():
-            rate = mean(map(contributes, some))
-            if band and len(some) >= 100 and not band[0] <= rate <= band[1]:
-                table.append(
-                    {"run_id": run_id, "from_iter": first, "update_rate": rate, "batches": len(some)}
-                )
     return table

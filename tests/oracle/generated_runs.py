@@ -1,4 +1,4 @@
-"""Runs of many situations: ranks, accumulation, NaN, shadow, foreign plugins, resume and kill."""
+"""Runs of many situations: ranks, accumulation, NaN, shadow, foreign plugins, adapters, resume and kill."""
 
 from __future__ import annotations
 
@@ -17,13 +17,17 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from ockham.cli.adapt_loop import update_served_losses
 from ockham.context import OccamContext
 from ockham.plugin import OccamPlugin
 from ockham.record.checkpoints import CheckpointFiles, find_resume_point
+from ockham.record.repair import rebuild
+from ockham.record.run_folder import RunFolder
 from ockham.run import Run
 from tests.helpers.plugins import EachThird
 from tests.helpers.ranks import run_on_threads
 
+POLICIES = ("balanced", "tight", "exploratory", "observe", "plugins", "adapt")
 FACTS = {"vocab_size": 64, "model_params": 1000, "memory_footprint_mb": 2.0, "inference_flops": 1e5}
 
 
@@ -53,6 +57,8 @@ class Scenario:
     # First attempt: its checkpoint and its last iteration. None writes a single attempt.
     resumed: tuple[int, int] | None = None
     killed: bool = False
+    # Write the Parquet files of the run again at its end, as `ockham repair` does.
+    repaired: bool = False
     has_times: bool = True
     evaluation_interval: int = 5
 
@@ -67,13 +73,14 @@ def scenarios(draw: st.DrawFn) -> Scenario:
         resumed = checkpoint, draw(st.integers(checkpoint, batches - 2))
     return Scenario(
         seed=draw(st.integers(0, 999)),
-        policy=draw(st.sampled_from(["balanced", "tight", "exploratory", "observe", "plugins"])),
+        policy=draw(st.sampled_from(POLICIES)),
         batches=batches,
         micro_steps=draw(st.sampled_from([1, 4])),
         world_size=draw(st.sampled_from([1, 1, 2])),
         nonfinite=tuple(draw(st.lists(st.integers(0, batches - 1), max_size=3, unique=True))),
         resumed=resumed,
         killed=draw(st.booleans()),
+        repaired=draw(st.booleans()),
         has_times=draw(st.booleans()),
         evaluation_interval=draw(st.sampled_from([3, 7])),
     )
@@ -84,6 +91,8 @@ def write_run(runs: Path, run_id: str, scenario: Scenario) -> None:
     if scenario.resumed is not None:
         _write_attempt(runs, run_id, scenario, last=scenario.resumed[1], resume=False)
     _write_attempt(runs, run_id, scenario, last=scenario.batches - 1, resume=scenario.resumed is not None)
+    if scenario.repaired:
+        rebuild(RunFolder(runs, run_id))
 
 
 def _write_attempt(runs: Path, run_id: str, scenario: Scenario, *, last: int, resume: bool) -> None:
@@ -128,6 +137,8 @@ def _open_run(runs: Path, run_id: str, scenario: Scenario, rank: int, gather: An
     options: dict[str, Any] = {"policy": scenario.policy}
     if scenario.policy == "plugins":
         options = {"plugins": [Nudge(), EachThird(limit=1.0)]}
+    if scenario.policy == "adapt":
+        options["overrides"] = ["gate.familiar_mean=2.2", "gate.familiar_sd=0.3"]
     start = None
     if resume:
         start = find_resume_point(runs, run_id, rank=rank, world_size=scenario.world_size)
@@ -167,6 +178,8 @@ def _train(run: Run, scenario: Scenario, last: int, first: int | None = None) ->
                 learning_rate=2e-3 / (1 + iter_num / 50),
                 anchor_available=iter_num > 6,
             )
+            if scenario.policy == "adapt":
+                update_served_losses(ctx.custom, ctx.task_loss, new=draw.random() < 0.4)
             allowed |= ctx.updated and math.isfinite(ctx.task_loss)
             _end_batch(run, ctx, draw, scenario, stepped=allowed and ctx.ends_step)
         if iter_num % scenario.evaluation_interval == 2 or ctx.consolidating:
@@ -202,11 +215,26 @@ def _evaluate(run: Run, ctx: OccamContext, draw: random.Random, scenario: Scenar
     loss = 1.7 + 2 * math.exp(-ctx.iter_num / 15) + draw.gauss(0, 0.02)
     if ctx.iter_num in scenario.nonfinite:
         loss = math.nan
-    run.evaluate(ctx, loss, tokens=100, standard_error=0.01, seconds=0.5)
+    if scenario.policy == "adapt":
+        ctx.custom.update(new_loss=loss * 1.1, familiar_loss=loss * 0.9)
+        _record_adapter(run, ctx, draw)
+    kl = draw.uniform(0, 2.5)
+    run.evaluate(ctx, loss, tokens=100, standard_error=0.01, seconds=0.5, kl_to_anchor=kl)
     if ctx.accepted:
         run.save_checkpoint(ctx, "accepted", _pack_state)
     if ctx.consolidating:
         run.record_consolidation(ctx, drift=draw.uniform(0, 0.1))
+
+
+def _record_adapter(run: Run, ctx: OccamContext, draw: random.Random) -> None:
+    """Record what `ockham adapt` records at an evaluation. One revert in ten leaves other weights."""
+    at = {"iter_num": ctx.iter_num, "weights_sha256": "ab" * 32}
+    times = {"seconds": draw.uniform(0.001, 0.02), "identical": draw.random() > 0.1}
+    run.emit("adapter.reverted", {**at, **times}, iter_num=ctx.iter_num)
+    sizes = {"rank_of_adapter": 2, "added_params": 40, "model_params": 1000}
+    run.emit("adapter.enabled", {**at, "layers": ["h.0", "h.1"], **sizes}, iter_num=ctx.iter_num)
+    if draw.random() < 0.3:
+        run.record_rollback(ctx, anchor_iter_num=0, drift=draw.uniform(0, 1), seconds=0.01)
 
 
 def _pack_state(_metadata: Any, state: Any) -> CheckpointFiles:

@@ -72,6 +72,19 @@ def read_run(folder: Path) -> list[Row]:
     return rows
 
 
+def read_settings(folder: Path) -> dict[tuple[str, str], str]:
+    """Return the settings of the plugins in the newest policy of a run, as the JSON of each that is set."""
+    loaded = [row for row in read_run(folder) if row.kind == "policy.loaded" and row.signed]
+    revision = max(loaded, key=lambda row: row.attempt).data["policy_revision"]
+    policy = json.loads((folder / "policies" / f"{revision.removeprefix('sha256:')}.json").read_bytes())
+    settings = {}
+    for plugin in policy["plugins"]:
+        for name, value in {**plugin["settings"], "shadow": plugin["shadow"]}.items():
+            if value is not None:
+                settings[plugin["name"], name] = value if isinstance(value, str) else json.dumps(value)
+    return settings
+
+
 def _signed_size(log: Path) -> int:
     """Return the largest size in a tree head: its second line."""
     heads = [(log / "checkpoint").read_text()] if (log / "checkpoint").exists() else []

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tests.oracle.figures import evaluation_losses, memory_decisions
+from tests.oracle.figures import memory_decisions
 from tests.oracle.log_lines import Batch, Row, contexts, counted, decisions, plugin_names, to_number
+from tests.oracle.savings import compute_savings
 from tests.oracle.statistics import bin_width, finite, group, largest, mean, median, quantile, smallest
 
 Table = list[dict[str, Any]]
 # The log leaves out a knob at its default.
-_DEFAULTS = {"learning_rate": 1e-3}
+_DEFAULTS = {"learning_rate": 1e-3, "lambda_ockham": 0.01}
 
 
 def knob(batch: Batch, name: str, *, scheduled: bool = False) -> float:
@@ -113,11 +114,13 @@ def run_thresholds(rows: list[Row]) -> Table:
     if not losses:
         return []
     low, high = quantile(losses, 0.01), quantile(losses, 0.99)
-    limits = sorted({low + (high - low) * i / 30 for i in range(31)})
-    return [
-        {"threshold": t, "update_rate": mean(loss >= t for loss in losses), "batches": len(losses)}
-        for t in limits
-    ]
+    ratio = compute_savings(rows)["backward_over_forward"]
+    table = []
+    for t in sorted({low + (high - low) * i / 30 for i in range(31)}):
+        rate = mean(loss >= t for loss in losses)
+        saved = None if ratio is None else (1 - rate) * ratio / (1 + ratio)
+        table.append({"threshold": t, "update_rate": rate, "batches": len(losses), "compute_saved": saved})
+    return table
 
 
 def skip_streaks(rows: list[Row]) -> Table:
@@ -144,6 +147,7 @@ def sparklines(rows: list[Row]) -> Table:
             "part": part,
             "update_rate": mean(batch.updated for batch in some if batch.finite),
             "loss": mean(batch.loss for batch in some if batch.finite),
+            "drift": largest(finite(to_number(batch.measured.get("complexity_cost")) for batch in some)),
         }
         for part, some in group(batches, lambda batch: batch.iter_num // width).items()
     ]
@@ -175,6 +179,10 @@ def run_bins(rows: list[Row], low: int, high: int) -> Table:
                 "learning_rate_low": smallest(rates),
                 "learning_rate_high": largest(rates),
                 "scheduled_rate": median(knob(batch, "learning_rate", scheduled=True) for batch in part),
+                "lambda": median(
+                    knob(batch, "lambda_ockham") for batch in part if used_rate(batch) is not None
+                ),
+                "given_lambda": median(knob(batch, "lambda_ockham", scheduled=True) for batch in part),
                 "drift": median(drifts),
                 "drift_high": largest(drifts),
                 "grad_norm": median(norms),
@@ -273,8 +281,3 @@ def run_ranks(rows: list[Row]) -> Table:
             "diverged": sum(row.kind == "rank.diverged" for row in signed),
         }
     ]
-
-
-def latest_loss(rows: list[Row]) -> float | None:
-    losses = evaluation_losses(rows)
-    return losses[-1] if losses else None

@@ -36,7 +36,11 @@ def compute_savings(rows: list[Row]) -> dict[str, Any]:
         if any(batch.micro_step + 1 >= batch.micro_steps for batch in part)
     ]
     world_size = max(
-        (row.data.get("world_size") or 1 for row in rows if row.kind in ("run.started", "run.resumed")),
+        (
+            row.data.get("world_size") or 1
+            for row in rows
+            if row.kind in ("run.started", "run.resumed") and row.signed
+        ),
         default=1,
     )
     updated = sum(batch.updated for batch in batches)
@@ -77,4 +81,6 @@ def compute_savings(rows: list[Row]) -> dict[str, Any]:
         "compute_saved_low": low,
         "compute_saved_high": high,
         "compute_saved_reason": reason,
+        "seconds_saved": None if reason is not None else saved,
+        "chain_share": math.fsum(chain) / always if is_timed and world_size == 1 else None,
     }

@@ -2,35 +2,87 @@
 
 from __future__ import annotations
 
+import inspect
+import shutil
+
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from ockham import resources
 from ockham.catalog import Catalog
 from ockham.catalog.views import load_page_query
-from tests.oracle import pages
+from ockham.record.run_folder import PARQUET_TABLES, RunFolder
+from ockham.run import Run
+from tests.helpers.log_edits import change_event, sign_log
+from tests.oracle import decision_pages, pages, run_pages
 from tests.oracle.comparison import assert_equal_rows
-from tests.oracle.generated_runs import Scenario, scenarios, written_runs
-from tests.oracle.log_lines import read_run
+from tests.oracle.generated_runs import FACTS, Scenario, scenarios, write_run, written_runs
+from tests.oracle.log_lines import contexts, read_run, read_settings
 
+# Page queries without figures of the logs, with the reason.
+ELSEWHERE = {
+    "citations": "decision records; tests/odr/test_arrow_tables.py",
+    "gate_sweep_setting": "text of a command; tests/dashboard/test_pages.py",
+    "odr_claims": "decision records; tests/odr/test_arrow_tables.py",
+    "odr_findings": "decision records; tests/odr/test_arrow_tables.py",
+    "odr_list": "decision records; tests/odr/test_arrow_tables.py",
+    "odr_sides": "decision records; tests/odr/test_arrow_tables.py",
+}
 BY_RUN = (
-    "iteration_range",
+    "adapter_status",
+    "control_decisions",
+    "evaluation_points",
     "gate_bins",
     "gate_reasons",
+    "iteration_range",
+    "log_gaps",
     "margin_histogram",
+    "memory_funnel",
+    "memory_points",
+    "oq_gain",
+    "run_bands",
+    "run_near_misses",
+    "run_ranks",
     "run_thresholds",
     "skip_streaks",
     "sparklines",
-    "memory_funnel",
-    "run_ranks",
 )
-BY_RANGE = ("run_bins", "plugin_bins", "overshoot")
+BY_RANGE = ("overshoot", "plugin_bins", "run_bins", "served_bins", "timeline_events")
+KNOBS = ("learning_rate", "surprise_threshold")
+OF_DECISIONS = (
+    "adjacent_decisions",
+    "batch_decisions",
+    "decision",
+    "decisions_by_id_prefix",
+    "knob_changes_of_batch",
+    "knob_most_changed",
+    "recent_decisions",
+)
+# Queries that find the run by the decision.
+BY_DECISION = ("decision", "decisions_by_id_prefix")
+OF_SEVERAL_RUNS = ("attention", "compare", "disagreement", "loss_comparison", "policy_differences", "runs")
+ORACLES = {
+    name: function
+    for module in (pages, run_pages, decision_pages)
+    for name, function in inspect.getmembers(module, inspect.isfunction)
+    if function.__module__ == module.__name__
+}
 
 
-@settings(max_examples=20, deadline=None)
-@given(scenario=scenarios())
-def test_page_numbers_equal_the_lines(scenario):
+def test_every_page_query_has_an_oracle_or_a_reason():
+    """A new page query cannot be forgotten."""
+    names = {path.stem for path in (resources.sql_dir() / "pages").glob("*.sql")}
+    compared = {*BY_RUN, *BY_RANGE, *OF_DECISIONS, *OF_SEVERAL_RUNS}
+    assert compared | ELSEWHERE.keys() == names
+    assert not compared & ELSEWHERE.keys()
+
+
+@settings(max_examples=15, deadline=None)
+@given(cases=st.lists(scenarios(), min_size=1, max_size=2))
+def test_page_numbers_equal_the_lines(cases):
     """Every number of every page has no difference."""
-    with written_runs([scenario]) as runs:
+    with written_runs(cases) as runs:
         compare_pages(runs)
 
 
@@ -40,8 +92,10 @@ def test_page_numbers_equal_the_lines(scenario):
         Scenario(batches=130, micro_steps=4),
         Scenario(batches=700, policy="tight", nonfinite=(3, 100, 101)),
         Scenario(batches=120, resumed=(40, 80), world_size=2),
+        Scenario(batches=620, policy="adapt", micro_steps=4, evaluation_interval=4, killed=True),
+        Scenario(batches=80, resumed=(40, 60), killed=True, repaired=True),
     ],
-    ids=["accumulation", "several batches per bin", "resumed ranks"],
+    ids=["accumulation", "several batches per bin", "resumed ranks", "adapter", "killed and repaired"],
 )
 def test_page_numbers_of_longer_runs_equal_the_lines(scenario):
     """Bins contain several batches."""
@@ -49,17 +103,83 @@ def test_page_numbers_of_longer_runs_equal_the_lines(scenario):
         compare_pages(runs)
 
 
+def test_evaluations_of_one_iteration_keep_their_order(tmp_path):
+    """A point of several evaluations shows the last one, also if all are of the same iteration."""
+    with Run(policy="observe", runs=tmp_path, run_id="r0", facts=FACTS) as run:
+        for i in range(60):
+            ctx = run.end_batch(run.start_batch(i, 3.0), stepped=True)
+            for number in range(3):
+                run.evaluate(ctx, 3.0 - i / 60 + (number % 2) / 9, tokens=100)
+    compare_pages(tmp_path)
+
+
+@pytest.mark.parametrize("code", ["INVALID_BASELINE", "REJECTED_INCOMPARABLE"])
+def test_rejected_candidate_names_the_gate_at_which_it_failed(tmp_path, code):
+    """Codes that generated runs do not have."""
+    write_run(tmp_path, "r0", Scenario(batches=20))
+    folder = RunFolder(tmp_path, "r0")
+    change_event(
+        folder, "decision.made", lambda data: data.update(action="REJECT", reason_code=code), 1, "memory"
+    )
+    sign_log(folder)
+    for kind in PARQUET_TABLES:
+        shutil.rmtree(folder.path / kind)
+    compare_pages(tmp_path)
+
+
 def compare_pages(runs):
-    rows = read_run(runs / "r0")
-    catalog = Catalog(runs)
-    last = max((batch.iter_num for batch in pages.contexts(rows)), default=0)
-    ranges = [(0, last), (last // 3, last // 2)]
-    calls = [(name, {}) for name in BY_RUN]
-    calls += [(name, {"low": low, "high": high}) for name in BY_RANGE for low, high in ranges]
-    calls += [("knob_most_changed", {"field": field}) for field in ("learning_rate", "surprise_threshold")]
-    for name, parameters in calls:
-        found = catalog.rows(load_page_query(name).sql, {"run": "r0", **parameters})
+    """Compare all page queries. Return the number of compared values."""
+    lines = {path.name: read_run(path) for path in sorted(runs.iterdir())}
+    catalog, compared = Catalog(runs), 0
+    for name, parameters, expected in page_calls(runs, lines):
+        found = catalog.rows(load_page_query(name).sql, parameters)
         try:
-            assert_equal_rows(found, getattr(pages, name)(rows, **parameters))
+            compared += assert_equal_rows(found, expected)
         except AssertionError as error:
             raise AssertionError(f"{name} {parameters}: {error}") from error
+    return compared
+
+
+def page_calls(runs, lines):
+    """Return name, parameters and expected rows of each call."""
+    yield "attention", {}, run_pages.attention(lines)
+    yield "runs", {}, list(map(run_pages.runs, lines.values()))
+    first = next(iter(lines))
+    for run_id, rows in lines.items():
+        for name in BY_RUN:
+            yield name, {"run": run_id}, ORACLES[name](rows)
+        last = max((batch.iter_num for batch in contexts(rows)), default=0)
+        for name, parameters in [*range_calls(last), *decision_calls(rows, last)]:
+            run = {} if name in BY_DECISION else {"run": run_id}
+            yield name, {**run, **parameters}, ORACLES[name](rows, *parameters.values())
+        for name in ("compare", "disagreement"):
+            yield name, {"run": first, "other": run_id}, ORACLES[name](lines[first], rows)
+        losses = [loss for name in {first, run_id} for loss in pages.loss_comparison(lines[name])]
+        yield "loss_comparison", {"run": first, "other": run_id}, losses
+        settings = [read_settings(runs / name) for name in (first, run_id)]
+        differences = run_pages.policy_differences(*settings)
+        yield "policy_differences", {"run": first, "other": run_id}, differences
+
+
+def range_calls(last):
+    """Return the calls of pages with a range of iterations: the whole run, and a part of it."""
+    ranges = [{"low": 0, "high": last}, {"low": last // 3, "high": last // 2}]
+    return [(name, limits) for name in BY_RANGE for limits in ranges]
+
+
+def decision_calls(rows, last):
+    """Return the calls of pages about decisions: each plugin, three decisions, three iterations."""
+    made = [row for row in rows if row.kind == "decision.made"]
+    whole = {"low": 0, "high": last}
+    calls = [("recent_decisions", {**whole, "plugin": "", "action": ""})]
+    kinds = {(row.data["plugin"], row.data["action"]) for row in made}
+    calls += [("recent_decisions", {**whole, "plugin": p, "action": a}) for p, a in sorted(kinds)]
+    for field in KNOBS:
+        calls.append(("knob_most_changed", {"field": field}))
+        calls += [("knob_changes_of_batch", {"iter": at, "field": field}) for at in range(0, last + 1, 7)]
+    for at in {0, last // 2, last}:
+        calls += [("batch_decisions", {"iter": at, "on_rank": rank}) for rank in (0, 1)]
+    for row in made[:: max(1, len(made) // 3)]:
+        calls += [("adjacent_decisions", {"id": row.id}), ("decision", {"id": row.id})]
+        calls += [("decisions_by_id_prefix", {"beginning": row.id[:size]}) for size in (5, len(row.id))]
+    return calls

@@ -68,7 +68,7 @@ def test_status_of_an_invalid_last_line_is_an_error(tmp_path, line):
         read_log_status(folder, 1, 0)
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(120)
 def test_status_does_not_block_on_a_pipe_as_lock(tmp_path):
     """A pipe is not a writer."""
     folder = log_folder(tmp_path)

@@ -22,6 +22,7 @@ from tests.helpers.events import (
     decision,
     events,
     lines,
+    open_idle_writer,
     plain_validator,
     run_folder,
 )
@@ -72,18 +73,16 @@ def test_written_line_is_a_cloudevent(folder, log):
 def test_urgent_event_flush_and_close_wake_the_writer(folder, monkeypatch, wake):
     """Ordinary events wait for the interval."""
     monkeypatch.setattr("ockham.record.log_writer.SYNC_INTERVAL_SECONDS", 600.0)
-    log = LogWriter(folder, 1, 0, policy_revision=REVISION)
+    log = open_idle_writer(folder)
     written = threading.Event()
     log.on_durable = lambda _: written.set()
-    # By now the writer has begun to wait.
-    time.sleep(0.05)
     log.append("decision.made", decision(), iter_num=0, urgent=wake == "urgent")
     other = threading.Thread(target=getattr(log, wake, lambda: None))
     if wake != "urgent":
         assert not written.wait(0.05)
     other.start()
     try:
-        assert written.wait(30)
+        assert written.wait(60)
     finally:
         log._wake.set()
         other.join()
@@ -94,15 +93,13 @@ def test_due_tree_head_is_signed_under_steady_traffic(folder, monkeypatch):
     """The writer syncs for it in place of waiting for an idle moment."""
     monkeypatch.setattr("ockham.record.log_writer.SYNC_INTERVAL_SECONDS", 600.0)
     monkeypatch.setattr("ockham.record.log_writer.HISTORY_INTERVAL_SECONDS", 0.0)
-    log = LogWriter(folder, 1, 0, policy_revision=REVISION)
+    log = open_idle_writer(folder)
     acknowledged: list[int] = []
     log.on_durable = lambda events: acknowledged.append(len(events))
-    # By now the writer has begun to wait.
-    time.sleep(0.05)
     for i in range(3_000):
         log.append("decision.made", decision(), iter_num=i)
     log._wake.set()
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while sum(acknowledged) < 3_000 and time.monotonic() < until:
         time.sleep(0.01)
     log._wake.set()
@@ -257,7 +254,6 @@ def test_decision_id_is_known_before_the_line_is_written(folder: RunFolder, log)
     assert events(folder)[0]["id"] == promised
 
 
-@pytest.mark.timeout(20)
 def test_segment_requires_at_least_two_events(folder):
     """With one, sealing would never end."""
     with pytest.raises(LogError, match="2 or more"):

@@ -26,7 +26,7 @@ from ockham.record.tlog.merkle import EMPTY
 from ockham.record.tlog.note import load_or_create_signer
 from ockham.record.verify.run import verify_run
 from ockham.run import Run
-from tests.helpers.events import REVISION, decision, events, lines, run_folder
+from tests.helpers.events import REVISION, decision, events, lines, open_idle_writer, run_folder
 from tests.odr.small_runs import FINISHED
 
 # Writes batches as fast as possible, and prints each size that flush() returns.
@@ -356,9 +356,8 @@ def test_run_finished_followed_by_several_seals_is_an_end(tmp_path, monkeypatch)
     """Each waiting segment adds one seal."""
     folder = run_folder(tmp_path)
     # All events are in the queue before the writer reads it.
-    monkeypatch.setattr(log, "SYNC_INTERVAL_SECONDS", 0.5)
-    writer = LogWriter(folder, 1, 0, policy_revision=REVISION, segment_events=10)
-    time.sleep(0.05)
+    monkeypatch.setattr(log, "SYNC_INTERVAL_SECONDS", 600.0)
+    writer = open_idle_writer(folder, segment_events=10)
     for i in range(60):
         writer.append("decision.made", decision(i), iter_num=i)
     writer.append("run.finished", FINISHED)

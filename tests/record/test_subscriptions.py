@@ -55,16 +55,21 @@ def test_consumer_receives_selected_events_only(log):
 
 def test_slow_consumer_blocks_neither_writer_nor_others(log, caplog):
     """It is stopped at the end with a warning."""
-    held, quick = threading.Event(), []
+    held, quick, finished = threading.Event(), [], threading.Event()
+
+    def append(event):
+        quick.append(event)
+        if event["data"].get("iter_num") == 99:
+            finished.set()
+
     all_ = Subscriptions(log)
-    all_.subscribe(lambda event: held.wait(20))
-    all_.subscribe(quick.append)
-    began = time.monotonic()
+    all_.subscribe(lambda event: held.wait(600))
+    all_.subscribe(append)
     for i in range(100):
         log.append("decision.made", decision(i), iter_num=i)
     log.close()
+    assert finished.wait(60)
     all_.close(timeout=0.2)
-    assert time.monotonic() - began < 10
     assert log.blocked_seconds == 0
     assert [event["data"]["iter_num"] for event in quick if "iter_num" in event["data"]] == list(range(100))
     assert "and is stopped" in caplog.text
@@ -96,7 +101,7 @@ def test_consumer_receives_durable_events_only(log):
     all_.subscribe(heard.append)
     log.append("decision.made", decision(0), iter_num=0)
     log.flush()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while not heard and time.monotonic() < deadline:
         time.sleep(0.01)
     assert len(heard) == 1

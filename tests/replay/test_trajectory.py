@@ -79,7 +79,7 @@ def test_unreadable_run_is_an_error(folder, tmp_path):
     """Missing, empty, or of another rank."""
     with pytest.raises(RunError, match="no run 'z'"):
         load_trajectory(RunFolder(tmp_path, "z"))
-    with pytest.raises(UnverifiableError, match="no recorded contexts to ask about"):
+    with pytest.raises(UnverifiableError, match="no signed contexts to ask about"):
         load_trajectory(folder, rank=1)
 
 

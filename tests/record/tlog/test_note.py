@@ -65,7 +65,7 @@ def test_openssl_accepts_the_signature(tmp_path):
     (tmp_path / "sig").write_bytes(signature)
     words = "openssl pkeyutl -verify -pubin -keyform DER -inkey key.der -rawin -in text -sigfile sig"
     try:
-        done = subprocess.run(words.split(), cwd=tmp_path, capture_output=True, text=True, timeout=20)
+        done = subprocess.run(words.split(), cwd=tmp_path, capture_output=True, text=True, timeout=60)
     except FileNotFoundError:
         pytest.skip("no openssl on this machine")
     assert done.returncode == 0, done.stderr

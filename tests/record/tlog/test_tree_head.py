@@ -9,6 +9,7 @@ import re
 import stat
 import subprocess
 import sys
+import time
 
 import orjson
 import pytest
@@ -34,7 +35,7 @@ from ockham.record.tlog.tree_head import (
 )
 from ockham.record.verify.run import verify_run
 from ockham.record.verify.standalone import is_cut_head, parse_key, read_heads
-from tests.helpers.events import context_record, decision, lines, run_folder
+from tests.helpers.events import context_record, decision, lines, open_idle_writer, run_folder
 from tests.odr.small_runs import FINISHED
 
 
@@ -94,15 +95,14 @@ def test_tile_paths_match_the_example_of_the_format():
     assert node_hash(b"", b"") != leaf_hash(b"")
 
 
-def test_urgent_event_is_signed_at_once(tmp_path):
-    """No call asks for it."""
-    _, writer = open_log(tmp_path, 3)
-    writer.append("decision.made", decision(3), iter_num=3, urgent=True)
-    for _ in range(500):
-        if writer._heads.head.size == 4:
-            break
-        import time
-
+def test_urgent_event_is_signed_at_once(tmp_path, monkeypatch):
+    """No call asks for it, and the writer does not wait for its interval."""
+    monkeypatch.setattr(log_writer, "SYNC_INTERVAL_SECONDS", 600.0)
+    writer = open_idle_writer(run_folder(tmp_path))
+    for i in range(4):
+        writer.append("decision.made", decision(i), iter_num=i, urgent=i == 3)
+    deadline = time.monotonic() + 60
+    while writer._heads.head.size < 4 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert writer._heads.head.size == 4
     writer.close()

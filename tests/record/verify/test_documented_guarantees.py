@@ -148,7 +148,7 @@ def test_verify_exit_status_is_documented(tmp_path):
     assert status(run, "a") == 3
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(120)
 def test_ledger_folder_with_a_huge_number_is_handled(tmp_path):
     """Missing entries are counted, not stored."""
     append_entry(tmp_path, "odr.registered", REGISTRATION)

@@ -38,7 +38,7 @@ def live_run(tmp_path):
 
     thread = threading.Thread(target=write)
     thread.start()
-    begun.wait(30)
+    assert begun.wait(60)
     yield RunFolder(tmp_path, "a")
     stop.set()
     thread.join()
