@@ -182,7 +182,7 @@ def register_record(folder: Path) -> Path:
         "Describe the change, and the alternatives that were not chosen.", "Adapt one block by LoRA."
     )
     record.write_text(text, encoding="utf-8")
-    run("odr", "register", "1", "--candidate", "adapted")
+    run("odr", "register", "1", "--candidate", "adapted", "--baseline", "base")
     return record
 
 
