@@ -241,6 +241,17 @@ def test_resume_rejects_other_data(whole, tmp_path):
     assert "other data" in process.stderr
 
 
+def test_resume_accepts_the_same_bytes_under_another_name(whole, tmp_path):
+    """A moved and renamed file is the same data."""
+    folder, _ = whole
+    settings = json.loads((folder / "runs/whole/run.json").read_bytes())["settings"]
+    copy = tmp_path / "renamed.md"
+    copy.write_bytes((folder / settings["data"]).read_bytes())
+    process = run_train(folder, "--run", "whole", "--resume", "--data", str(copy))
+    assert process.returncode == 0
+    assert "already complete" in process.stderr
+
+
 def test_unwritable_runs_folder_exits_2(tmp_path):
     """`--runs` names a file."""
     (tmp_path / "runs").write_text("a file")
