@@ -9,6 +9,7 @@ runs/<run_id>/
   contexts/ decisions/ events/                Parquet files in folders day=YYYY-MM-DD/
     <attempt>-<rank>-<first>.parquet          of one segment
     <attempt>-<rank>-<first>-<last>.parquet   compacted
+  sidecars/<kind>/day=YYYY-MM-DD/<name>.json  source segments of each Parquet file
   checkpoints/<snapshot_id>/                  weights (safetensors) and state (JSON)
 """
 
@@ -31,6 +32,8 @@ from ockham.record.durable_io import atomic_path, atomic_write, fsync_dir, make_
 RUN_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 LEDGER = "_ledger"
 PARQUET_TABLES = ("contexts", "decisions", "events")
+# Not next to the Parquet files: pandas, Polars and others read all files of a folder as Parquet.
+SIDECARS = "sidecars"
 _LOG = re.compile(r"([1-9][0-9]{0,8})-(0|[1-9][0-9]{0,5})")
 _SEGMENT = re.compile(r"[0-9]{12}\.jsonl")
 _HEX = re.compile(r"[0-9a-f]{64}")

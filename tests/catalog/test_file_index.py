@@ -76,7 +76,7 @@ def test_replaced_sidecar_is_read_again(folder):
     index = FileIndex()
     make_old(folder)
     index.scan([folder])
-    sidecar = next((folder.path / PARQUET_TABLES[-1]).rglob("*.json"))
+    sidecar = next((folder.path / "sidecars" / PARQUET_TABLES[-1]).rglob("*.json"))
     replacement = sidecar.with_name("x.tmp")
     replacement.write_bytes(
         orjson.dumps(
