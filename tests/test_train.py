@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -120,6 +121,39 @@ def test_ctrl_c_ends_the_run_valid_and_resumable(tmp_path):
     resumed = events(RunFolder(tmp_path / "runs", "c"), 2)
     batches = [c["iter_num"] for c in select_data("context.recorded", resumed) if c["hook"] == "batch"]
     assert batches == list(range(ended + 1, ended + 5))
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"])
+def test_signal_of_a_scheduler_ends_the_run_with_a_checkpoint(tmp_path, name):
+    """Slurm, systemd and ssh send them. Exit status 130, as after Ctrl-C."""
+    process = start_train(tmp_path, "--run", "c", "--set", "max_iters=3000", "--set", "checkpoint_every=20")
+    while not (tmp_path / "runs/c/checkpoints/resume-00000019").exists() and process.exitcode is None:
+        time.sleep(0.01)
+    os.kill(process.pid, getattr(signal, name))
+    process = forked_cli.wait([process], 30)[0]
+    assert process.returncode == 130, process.stderr
+    last = events(RunFolder(tmp_path / "runs", "c"))[-1]["data"]
+    assert last["reason_code"] == "INTERRUPTED"
+    assert (tmp_path / f"runs/c/checkpoints/resume-{last['iter_num']:08d}").exists()
+
+
+def test_closed_terminal_does_not_change_the_exit_status(tmp_path):
+    """Every write fails with EIO then, and the run completes."""
+    terminal, slave = pty.openpty()
+    command = [sys.executable, *build_arguments(tmp_path, "--run", "c", "--set", "checkpoint_every=10")]
+    process = subprocess.Popen(
+        [*command, "--set", "max_iters=200"],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        env=build_environment(tmp_path),
+    )
+    os.close(slave)
+    while not (tmp_path / "runs/c/checkpoints/resume-00000009").exists() and process.poll() is None:
+        time.sleep(0.01)
+    os.close(terminal)
+    assert process.wait(timeout=120) == 0
+    assert events(RunFolder(tmp_path / "runs", "c"))[-1]["data"]["reason_code"] == "COMPLETED"
 
 
 def test_observe_policy_gives_the_weights_of_a_plain_loop(tmp_path):
