@@ -44,6 +44,7 @@ GROUPS = (
     "odr",
     "dashboard",
     "doctor",
+    "manage",
 )
 INTERRUPTED = 130
 # DuckDB ends a query at Ctrl-C with a RuntimeError that contains this text.
@@ -55,6 +56,7 @@ class RootGroup(PanelGroup):
 
     panels: ClassVar = {
         "Train": ("train", "adapt", "tokenize", "sample", "weights"),
+        "Manage": ("tag", "archive", "rename", "rm"),
         "Look": ("runs", "show", "why", "tail", "dashboard", "doctor"),
         "Query": ("query", "ask", "schema", "export", "forward"),
         "Prove": ("verify", "replay", "prove", "pin", "lineage", "repair", "keygen"),
