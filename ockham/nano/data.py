@@ -26,6 +26,7 @@ GPT2_VOCAB = 50_304
 BYTES_VOCAB = 256
 _SPLITS = {"train": 0, "val": 1}
 _SKIPPED_FOLDERS = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__", "lib2to3"}
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 Split = Literal["train", "val"]
 
 
@@ -194,7 +195,7 @@ def load_corpus(path: str | Path | None, vocab_size: int = 0, progress: Progress
     source = Path(path)
     if not source.exists():
         raise DataError(
-            f"no data at {str(path)!r}; use a text file, a folder of text, or a folder with train.bin"
+            f"no data at {str(path)!r}; pass with --data a text file, a folder of text, or one with train.bin"
         )
     try:
         if (source / "train.bin").is_file():
@@ -220,6 +221,10 @@ def _load_standard_library() -> Corpus:
 def _load_texts(name: str, files: list[tuple[str, Path]]) -> Corpus:
     """Use every tenth file for validation. With fewer than ten files, use the last tenth of the text."""
     texts = [(label, path.read_bytes()) for label, path in files if path.is_file()]
+    binary = [(label, data) for label, data in texts if b"\0" in data[:8192]]
+    for label, data in binary:
+        if data.startswith(_UTF16_MARKS):
+            raise DataError(f"{name}: {label} is UTF-16 text; convert it to UTF-8")
     texts = [(label, data) for label, data in texts if data and b"\0" not in data[:8192]]
     if not texts:
         raise DataError(f"{name}: no text in it; empty files and files with zero bytes are ignored")

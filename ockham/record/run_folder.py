@@ -28,6 +28,7 @@ from pathlib import Path
 
 from ockham.errors import RunError
 from ockham.record.durable_io import atomic_path, atomic_write, fsync_dir, make_dirs, temporary_target
+from ockham.record.lock_support import require_locks
 
 RUN_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 LEDGER = "_ledger"
@@ -92,12 +93,13 @@ class RunFolder:
         """
         try:
             make_dirs(self.runs)
+            require_locks(self.runs)
             for left in self.runs.glob(f".{self.run_id}.*.tmp"):
                 # The pattern also matches folders of other runs, such as `a.b`.
                 if temporary_target(left.name) == self.run_id:
                     shutil.rmtree(left, ignore_errors=True)
             with atomic_path(self.path) as temporary:
-                temporary.mkdir(mode=0o755)
+                temporary.mkdir()
                 for name, data in (files or {}).items():
                     atomic_write(temporary / name, data)
             fsync_dir(self.runs)

@@ -97,6 +97,7 @@ def test_default_corpus_is_the_standard_library():
         (lambda p: write_file(p / "empty.txt", b""), "no text in it"),
         (lambda p: write_file(p / "x.bin", b"12"), "name the folder that contains"),
         (lambda p: p, "no text in it"),
+        (lambda p: write_file(p / "u.txt", "text".encode("utf-16")), "UTF-16 text; convert it to UTF-8"),
     ],
 )
 def test_unusable_data_path_is_rejected_with_its_problem(tmp_path, make, message):
