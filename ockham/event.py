@@ -41,6 +41,7 @@ TYPES: tuple[str, ...] = (
     "log.halted",
     "log.gap",
     "log.sealed",
+    "run.managed",
     "odr.registered",
     "odr.checked",
     "replay.attested",

@@ -7,6 +7,7 @@ After a crash in between, the same events are sent again with the same `id` and 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import time
@@ -27,11 +28,16 @@ from ockham.record.run_folder import RunFolder
 STRUCTURED = "application/cloudevents+json; charset=UTF-8"
 BATCHED = "application/cloudevents-batch+json; charset=UTF-8"
 POLL_SECONDS = 0.2
+TOO_LARGE_STATUS = 413
 RETRY_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
 class SinkUnavailableError(OSError):
     """The receiver is down, slow or overloaded. The request can be repeated later."""
+
+
+class RequestTooLargeError(BadInputError):
+    """The receiver accepts only smaller requests."""
 
 
 class ForwardStats(NamedTuple):
@@ -45,7 +51,7 @@ class Sink(Protocol):
     """Receiver of lines.
 
     `send` returns when the receiver has the lines. It raises SinkUnavailableError if a later try can succeed,
-    and BadInputError if it cannot.
+    RequestTooLargeError if fewer lines can, and BadInputError if none can.
     """
 
     def send(self, lines: Sequence[bytes], *, batched: bool) -> None:
@@ -83,6 +89,7 @@ class HttpSink:
 
         Raises:
             SinkUnavailableError: If a later try can succeed.
+            RequestTooLargeError: If the receiver accepts only smaller requests.
             BadInputError: If the receiver rejects these events.
 
         """
@@ -92,7 +99,9 @@ class HttpSink:
         try:
             if self._connection is None:
                 self._connection = self._connect()
-            self._connection.request("POST", path, body, headers)
+            # A receiver that refuses the size answers before it has read everything, and may close at once.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                self._connection.request("POST", path, body, headers)
             answer = self._connection.getresponse()
             answer.read()
         except (OSError, http.client.HTTPException) as error:
@@ -101,6 +110,8 @@ class HttpSink:
             raise SinkUnavailableError(f"{self.parts.netloc}: {cause}") from None
         if answer.status in RETRY_STATUSES:
             raise SinkUnavailableError(f"{self.parts.netloc} answered {answer.status} {answer.reason}")
+        if answer.status == TOO_LARGE_STATUS:
+            raise RequestTooLargeError(f"{self.parts.netloc} answered {answer.status} {answer.reason}")
         if not 200 <= answer.status < 300:
             raise BadInputError(
                 f"{self.parts.netloc} answered {answer.status} {answer.reason}; "
@@ -180,7 +191,8 @@ def forward(
         folder: Folder of the run.
         receiver: Receiver of the events.
         cursor: Position of the receiver.
-        batch: Events per request. 1 uses structured mode: one event per request.
+        batch: Events per request. 1 uses structured mode: one event per request. If the receiver reports that
+            a request is too large, its events and all later ones are sent in smaller requests.
         follow: Continue until the run ends.
         kinds: Only events of these kinds, such as `decision.made`. Empty means all.
         retry_timeout: Seconds of retrying before giving up. None retries forever.
@@ -193,21 +205,75 @@ def forward(
 
     """
     reader = RunTailer(folder, cursor.position)
-    events = requests = 0
+    sender = _Sender(folder, receiver, cursor, batch, kinds, retry_timeout, on_retry)
     while True:
         # Checked before reading, so that lines written in between are read in the next round.
         ended = follow and reader.is_finished()
-        lines = reader.lines(batch)
-        wanted = [line for line in lines if _require_event_kind(folder, line) in kinds or not kinds]
-        if wanted:
-            _send_with_retry(receiver, [line.content for line in wanted], batch > 1, retry_timeout, on_retry)
-            events, requests = events + len(wanted), requests + 1
+        lines = reader.lines(sender.batch)
         if lines:
-            cursor.advance(lines)
+            sender.send(lines)
         elif not follow or ended:
-            return ForwardStats(events, requests)
+            return ForwardStats(sender.events, sender.requests)
         else:
             time.sleep(POLL_SECONDS)
+
+
+class _Sender:
+    """Sends lines in order and advances the cursor.
+
+    Attributes:
+        batch: Lines per request. It is halved if the receiver reports that a request is too large.
+        events: Number of events that were sent.
+        requests: Number of requests that the receiver accepted.
+
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        receiver: Sink,
+        cursor: Cursor,
+        batch: int,
+        kinds: Collection[str],
+        retry_timeout: float | None,
+        on_retry: Callable[[str], None],
+    ) -> None:
+        self.batch = batch
+        self.events = 0
+        self.requests = 0
+        self._folder = folder
+        self._receiver = receiver
+        self._cursor = cursor
+        self._batched = batch > 1
+        self._kinds = kinds
+        self._retry_timeout = retry_timeout
+        self._on_retry = on_retry
+
+    def send(self, lines: Sequence[Line]) -> None:
+        """Send the wanted lines in one request, or in several if it is too large."""
+        wanted = [
+            line
+            for line in lines
+            if _require_event_kind(self._folder, line) in self._kinds or not self._kinds
+        ]
+        try:
+            if wanted:
+                contents = [line.content for line in wanted]
+                _send_with_retry(self._receiver, contents, self._batched, self._retry_timeout, self._on_retry)
+                self.events, self.requests = self.events + len(wanted), self.requests + 1
+        except RequestTooLargeError as error:
+            if len(wanted) == 1:
+                attempt, rank = wanted[0].log
+                raise BadInputError(
+                    f"{error} to an event of {len(wanted[0].content):,} bytes, event {wanted[0].sequence} of "
+                    f"log {attempt}-{rank}; raise the limit of the receiver, or select types with --type"
+                ) from None
+            self.batch = (len(wanted) + 1) // 2
+            middle = lines.index(wanted[self.batch])
+            self.send(lines[:middle])
+            self.send(lines[middle:])
+            return
+        self._cursor.advance(lines)
 
 
 def _require_event_kind(folder: RunFolder, line: Line) -> str:

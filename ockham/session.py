@@ -73,7 +73,7 @@ class Session:
         peers.require_equal({"run ID": folder.run_id, "policy": revision, "data": data, **recorded})
         opening: dict[str, Any] = {
             "policy_revision": revision,
-            "settings": settings,
+            "settings": {**{name: facts[name] for name in ("max_iters",) if name in facts}, **settings},
             "world_size": peers.world_size,
             **(late_start or {}),
         }

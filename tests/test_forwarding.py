@@ -25,7 +25,16 @@ class Taker(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+        size = int(self.headers["Content-Length"])
+        is_too_large = self.server.limit is not None and size > self.server.limit
+        if is_too_large and self.server.closes:
+            self.close_connection = True
+            self._say(413)
+            return
+        body = self.rfile.read(size)
+        if is_too_large:
+            self._say(413)
+            return
         mood = self.server.moods.pop(0) if self.server.moods else "take"
         if mood == "cut before":
             self.close_connection = True
@@ -67,6 +76,7 @@ class Taker(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server():
     made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Taker)
+    made.limit, made.closes = None, False
     made.moods, made.taken, made.requests, made.bodies, made.daemon_threads = [], [], [], [], True
     thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
@@ -165,6 +175,35 @@ def test_refused_event_is_not_retried(tmp_path, server, url):
     with HttpSink(url) as receiver, pytest.raises(BadInputError, match="answered 400"):
         forward(folder, receiver, Cursor(tmp_path / "c", "a"))
     assert not server.taken
+
+
+@pytest.mark.parametrize("closes", [False, True], ids=["reads the body", "closes at once"])
+@pytest.mark.parametrize("limit", [4_000, 9_000, 40_000])
+def test_request_that_is_too_large_is_split(tmp_path, server, url, limit, closes):
+    """A receiver with any limit above one event has all events in order, each once."""
+    folder = make_run(tmp_path / "runs", batches=30).folder
+    server.limit, server.closes = limit, closes
+    with HttpSink(url) as receiver:
+        sent = forward(folder, receiver, Cursor(tmp_path / "c", "a"), batch=1000)
+    assert taken(server) == ids(folder)
+    assert sent.events == len(ids(folder))
+    assert sent.requests == len(server.bodies)
+    assert max(map(len, server.bodies)) <= limit
+
+
+def test_event_that_is_too_large_is_named_and_keeps_the_cursor(tmp_path, server, url):
+    """The events before it have arrived, and the next call continues there."""
+    folder = make_run(tmp_path / "runs", batches=10).folder
+    sizes = [len(line) for line in lines(folder)]
+    server.limit = max(sizes) - 1
+    with HttpSink(url) as receiver:
+        with pytest.raises(
+            BadInputError, match=rf"413 .* {max(sizes):,} bytes, event \d+ of log 1-0; .*--type"
+        ):
+            forward(folder, receiver, Cursor(tmp_path / "c", "a"), batch=100)
+        server.limit = None
+        forward(folder, receiver, Cursor(tmp_path / "c", "a"), batch=100)
+    assert taken(server) == ids(folder)
 
 
 def test_forward_with_kinds_sends_selected_events_only(tmp_path, server, url):

@@ -83,6 +83,14 @@ def test_spark_views_have_the_rows_of_duckdb(fleet, catalog):
     assert fleet.sql("select count(*) as n from decisions where superseded").to_pylist()[0]["n"] > 0
 
 
+def test_parquet_folders_are_read_by_spark_without_ockham(fleet, runs):
+    """The folder of a kind contains only Parquet files, and Spark finds the days."""
+    for kind in ("contexts", "decisions", "events"):
+        read = fleet.session.read.parquet(str(runs / "a" / kind))
+        assert read.count() == Catalog(runs, run_ids=["a"]).rows(f"select count(*) n from {kind}")[0]["n"]
+        assert "day" in read.columns
+
+
 def test_spark_saved_questions_have_the_rows_of_duckdb(fleet, catalog):
     """Both catalogs read the same SQL files."""
     snapshot = catalog.rows("select snapshot_id from checkpoints order by sequence")[0]["snapshot_id"]

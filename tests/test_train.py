@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import pty
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -19,6 +22,7 @@ from tests.helpers.tiny_trainer import weights_equal
 from tests.helpers.train_command import (
     build_arguments,
     build_environment,
+    has_checkpoint,
     load_resume_weights,
     read_decisions,
     run_train,
@@ -130,6 +134,38 @@ def test_ctrl_c_ends_the_run_valid_and_resumable(tmp_path):
     resumed = events(RunFolder(tmp_path / "runs", "c"), 2)
     batches = [c["iter_num"] for c in select_data("context.recorded", resumed) if c["hook"] == "batch"]
     assert batches == list(range(ended + 1, ended + 5))
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"])
+def test_signal_of_a_scheduler_ends_the_run_with_a_checkpoint(tmp_path, name):
+    """Slurm, systemd and ssh send them. Exit status 130, as after Ctrl-C."""
+    process = start_train(tmp_path, "--run", "c", "--set", "max_iters=3000", "--set", "checkpoint_every=20")
+    wait_for_checkpoint(tmp_path, "c", 19, process)
+    os.kill(process.pid, getattr(signal, name))
+    process = forked_cli.wait([process])[0]
+    assert process.returncode == 130, process.stderr
+    last = events(RunFolder(tmp_path / "runs", "c"))[-1]["data"]
+    assert last["reason_code"] == "INTERRUPTED"
+    assert (tmp_path / f"runs/c/checkpoints/resume-{last['iter_num']:08d}").exists()
+
+
+def test_closed_terminal_does_not_change_the_exit_status(tmp_path):
+    """Every write fails with EIO then, and the run completes."""
+    terminal, slave = pty.openpty()
+    command = [sys.executable, *build_arguments(tmp_path, "--run", "c", "--set", "checkpoint_every=10")]
+    process = subprocess.Popen(
+        [*command, "--set", "max_iters=200"],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        env=build_environment(tmp_path),
+    )
+    os.close(slave)
+    while not has_checkpoint(RunFolder(tmp_path / "runs", "c"), 9) and process.poll() is None:
+        time.sleep(0.01)
+    os.close(terminal)
+    assert process.wait(timeout=120) == 0
+    assert events(RunFolder(tmp_path / "runs", "c"))[-1]["data"]["reason_code"] == "COMPLETED"
 
 
 def test_observe_policy_gives_the_weights_of_a_plain_loop(tmp_path):
@@ -250,6 +286,17 @@ def test_resume_rejects_other_data(whole, tmp_path):
     process = run_train(folder, "--run", "whole", "--resume", "--data", str(other))
     assert process.returncode == 2
     assert "other data" in process.stderr
+
+
+def test_resume_accepts_the_same_bytes_under_another_name(whole, tmp_path):
+    """A moved and renamed file is the same data."""
+    folder, _ = whole
+    settings = json.loads((folder / "runs/whole/run.json").read_bytes())["settings"]
+    copy = tmp_path / "renamed.md"
+    copy.write_bytes((folder / settings["data"]).read_bytes())
+    process = run_train(folder, "--run", "whole", "--resume", "--data", str(copy))
+    assert process.returncode == 0
+    assert "already complete" in process.stderr
 
 
 def test_unwritable_runs_folder_exits_2(tmp_path):

@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from ockham.record.durable_io import atomic_write
 from ockham.record.parquet.builder import COMPACTED_SEGMENTS
-from ockham.record.parquet.coverage import COLUMNS
+from ockham.record.parquet.coverage import COLUMNS, sidecar_path
 from ockham.record.parquet.tables import ParquetBuffer, tables_from_lines
 from ockham.record.run_folder import RunFolder, segment_name
 from ockham.record.segment_reader import read_complete_lines
@@ -123,7 +123,8 @@ def _parquet(
         path.write_bytes(writer.close()[0])
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         sidecar = {"sha256": digest, "columns": COLUMNS, "segments": segments}
-        path.with_suffix(".json").write_bytes(orjson.dumps(sidecar))
+        sidecar_path(path).parent.mkdir(parents=True, exist_ok=True)
+        sidecar_path(path).write_bytes(orjson.dumps(sidecar))
 
 
 def _shift_rows(rows: pa.Table, shift: dict[str, Any]) -> pa.Table:

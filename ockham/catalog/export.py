@@ -26,6 +26,8 @@ from ockham.record.segment_reader import read_complete_lines
 from ockham.record.verify.run import own_keys
 from ockham.text_safety import escape_formula
 
+# Format of exported DuckDB files, which every later DuckDB reads.
+STORAGE_VERSION = "v1.0.0"
 _DICTIONARY = """
 select * replace (if(type = 'TIMESTAMP', 'TIMESTAMP WITH TIME ZONE', type) as type) from data_dictionary
 """
@@ -120,7 +122,10 @@ def _to_duckdb(path: Path, tables: Mapping[str, pa.Table], manifest: Mapping[str
 
 
 def _write_duckdb(path: Path, tables: Mapping[str, pa.Table], manifest: Mapping[str, Any]) -> None:
-    with duckdb.connect(str(path)) as connection:
+    with duckdb.connect() as connection:
+        name = str(path).replace("'", "''")
+        connection.execute(f"attach '{name}' as export (storage_version '{STORAGE_VERSION}')")
+        connection.execute("use export")
         for name, table in tables.items():
             connection.register("source", table)
             connection.execute(f'create table "{name}" as select * from source')

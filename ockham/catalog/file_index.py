@@ -7,6 +7,7 @@ index a query over 500 segments took 0.6 s longer.
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Iterable, Mapping
@@ -107,7 +108,8 @@ class FileIndex:
     ) -> None:
         sizes = self._log(folder, *key[1:]).sizes
         names = list(sizes)
-        following = dict(zip(names, [*map(_first, names[1:]), None], strict=True))
+        # A run that was killed at its start has a log without a segment.
+        following = dict(itertools.zip_longest(names, map(_first, names[1:])))
         checked: dict[str, list[ParquetFile]] = {}
 
         def made_from(name: str) -> SourceSegments | None:

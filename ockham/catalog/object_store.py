@@ -27,7 +27,8 @@ SCHEMES = ("s3", "gs", "gcs", "az", "abfs", "abfss", "memory")
 _URL = re.compile(rf"({'|'.join(SCHEMES)}):/{{1,2}}([^/].*)")
 _WANTED = re.compile(
     r"run\.json|policies/[0-9a-f]{64}\.json"
-    r"|(?:contexts|decisions|events)/day=[0-9-]{10}/[0-9-]+\.(?:parquet|json)"
+    r"|(?:contexts|decisions|events)/day=[0-9-]{10}/[0-9-]+\.parquet"
+    r"|sidecars/(?:contexts|decisions|events)/day=[0-9-]{10}/[0-9-]+\.json"
     r"|log/[0-9]+-[0-9]+/(?:[0-9]{12}\.jsonl|checkpoints?)"
 )
 _ETAGS = "etags.json"

@@ -27,6 +27,7 @@ from ockham.cli.options import read_trusted_keys as read_trusted_keys
 from ockham.cli.output import is_quiet as is_quiet
 from ockham.cli.output import print_note, reset_verbosity, set_verbosity
 from ockham.cli.parser import HELP_SETTINGS, PanelGroup, configure_commands
+from ockham.cli.streams import discard_output, protect_streams
 from ockham.cli.summary import print_complete as print_complete
 from ockham.cli.summary import print_skipped_checkpoints as print_skipped_checkpoints
 from ockham.cli.summary import print_summary as print_summary
@@ -45,6 +46,7 @@ GROUPS = (
     "dashboard",
     "doctor",
     "people",
+    "manage",
 )
 INTERRUPTED = 130
 # DuckDB ends a query at Ctrl-C with a RuntimeError that contains this text.
@@ -56,6 +58,7 @@ class RootGroup(PanelGroup):
 
     panels: ClassVar = {
         "Train": ("train", "adapt", "tokenize", "sample", "weights"),
+        "Manage": ("tag", "archive", "rename", "rm"),
         "Look": ("runs", "show", "why", "tail", "dashboard", "doctor"),
         "Query": ("query", "ask", "schema", "export", "forward"),
         "Prove": ("verify", "replay", "prove", "pin", "lineage", "repair", "keygen"),
@@ -161,6 +164,7 @@ def _run_with_exit_codes(app_factory: Callable[[], typer.Typer]) -> NoReturn:
     # Otherwise each Python process that is started from here imports from the working folder first.
     os.environ["PYTHONSAFEPATH"] = "1"
     warnings.showwarning = _print_warning
+    protect_streams()
     try:
         try:
             app_factory()()
@@ -187,7 +191,7 @@ def _run_with_exit_codes(app_factory: Callable[[], typer.Typer]) -> NoReturn:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         # A reader such as `head` closed the pipe.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output(sys.stdout)
         sys.exit(0)
     sys.exit(0)
 

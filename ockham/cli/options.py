@@ -160,7 +160,7 @@ def read_run_keys(folder: RunFolder) -> list[VerifierKey]:
 
 
 def resolve_run_id(runs: Path, prefix: str) -> str:
-    """Return the run ID that starts with *prefix*.
+    """Return the run with this ID or name, or the run ID that starts with *prefix*.
 
     Raises:
         RunError: If no run or more than one run matches.
@@ -176,6 +176,8 @@ def resolve_run_id(runs: Path, prefix: str) -> str:
         )
     if prefix in run_ids:
         return prefix
+    if named := find_run_by_name(runs, prefix):
+        return named
     matches = [run_id for run_id in run_ids if run_id.startswith(prefix)]
     if len(matches) == 1:
         return matches[0]
@@ -184,6 +186,17 @@ def resolve_run_id(runs: Path, prefix: str) -> str:
     if not runs.is_dir():
         raise RunError(f"{prefix}: run not found; the folder {runs} does not exist, --runs names another")
     raise RunError(f"{prefix}: run not found in {runs}; existing runs: {list_names(run_ids) or 'none'}")
+
+
+def find_run_by_name(runs: Path, name: str) -> str | None:
+    """Return the run that `ockham rename` gave a name. Without a ledger no run has one."""
+    from ockham.record.run_folder import LEDGER
+
+    if not (runs / LEDGER).is_dir():
+        return None
+    from ockham.record.run_labels import find_named_run
+
+    return find_named_run(runs, name)
 
 
 def check_local_folder(runs: Path) -> None:

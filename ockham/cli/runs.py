@@ -13,6 +13,7 @@ from ockham.cli.options import (
     MAX_LISTED_IDS,
     RunArgument,
     RunsOption,
+    find_run_by_name,
     list_names,
     odr_tables,
     resolve_run_id,
@@ -28,6 +29,16 @@ from ockham.cli.output import (
     write_rows,
     write_table,
     write_text,
+)
+from ockham.cli.run_filters import (
+    ArchivedFilter,
+    MatchFilter,
+    PolicyFilter,
+    RunFilters,
+    SinceFilter,
+    StateFilter,
+    TagFilter,
+    filter_runs,
 )
 from ockham.cli.why import format_person
 from ockham.errors import BadInputError, RunError
@@ -70,31 +81,51 @@ def register(app: typer.Typer) -> None:
 
 
 def runs(
+    tags: TagFilter = None,
+    state: StateFilter = "",
+    policy: PolicyFilter = "",
+    pattern: MatchFilter = "",
+    since: SinceFilter = "",
+    archived: ArchivedFilter = False,
     runs: RunsOption = DEFAULT_RUNS,
     output_format: FormatOption = None,
     output: OutputOption = None,
 ) -> None:
-    """List all runs with state, policy, rates and loss.
+    """List runs with state, policy, rates and loss.
+
+    Archived runs are left out unless --archived is given. Of several filters, a run meets all.
 
     Examples:
       ockham runs
+
+      ockham runs --tag baseline --state COMPLETED --since 2027-01-31
 
       ockham --runs /data/runs runs -f csv -o runs.csv
     """
     from ockham.catalog import Catalog
     from ockham.catalog.object_store import sync_to_local
+    from ockham.record.run_labels import read_labels
 
-    catalog = Catalog(sync_to_local(runs))
-    table = catalog.sql(_LIST)
+    filters = RunFilters(tags or (), state, policy, pattern, since, archived)
+    filters.first_day()
+    folder = sync_to_local(runs)
+    catalog = Catalog(folder)
+    every_run = catalog.sql(_LIST)
+    table = filter_runs(every_run, read_labels(folder), filters)
     if output_format is None and output is None and sys.stdout.isatty():
         rows = [_format_row(row) for row in table.to_pylist()]
-        write_rows(COLUMNS, rows, "table", droppable_columns=DROPPABLE_COLUMNS)
+        labels = [name for name in ("name", "tags") if any(table.column(name).to_pylist())]
+        found = zip(rows, table.select(labels).to_pylist(), strict=True)
+        labelled = [(*row, *(_format_label(label[name]) for name in labels)) for row, label in found]
+        write_rows((*COLUMNS, *labels), labelled, "table", droppable_columns=DROPPABLE_COLUMNS)
     else:
         write_table(table, output_format, output)
     print_renamed_runs(catalog)
     for row in table.to_pylist():
         _print_unsigned(row)
-    if table.num_rows == 0 and not catalog.renamed_runs:
+    if hidden := every_run.num_rows - table.num_rows:
+        print_note(f"{pluralize(hidden, 'runs')} left out by filters, or archived (--archived lists them)")
+    elif table.num_rows == 0 and not catalog.renamed_runs:
         print_note(f"no runs in {runs}; start one with `ockham train`")
 
 
@@ -102,6 +133,11 @@ def _print_unsigned(run: Mapping[str, Any]) -> None:
     """Print a note if a row of `run_summary` has events that it does not count."""
     if run["unsigned_events"]:
         print_note(f"{run['run_id']}: {pluralize(run['unsigned_events'], 'unsigned events')} not counted")
+
+
+def _format_label(value: str | list[str] | None) -> str:
+    """Return a name, or tags separated by spaces."""
+    return " ".join(value) if isinstance(value, list) else value or ""
 
 
 def _format_row(row: dict[str, Any]) -> tuple[Any, ...]:
@@ -149,7 +185,7 @@ def show(
     catalog = Catalog(sync_to_local(runs), odr_tables(runs))
     if name in catalog.renamed_runs:
         raise RunError(catalog.renamed_runs[name])
-    kind, row = _find_by_prefix(catalog, name, runs)
+    kind, row = _find_by_prefix(catalog, find_run_by_name(runs, name) or name, runs)
     if kind == "run":
         _print_unsigned(row)
     if output_format is not None:

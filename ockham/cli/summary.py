@@ -14,6 +14,7 @@ from rich.console import Console
 from ockham.acceptance import MIN_BATCHES
 from ockham.cli.options import DEFAULT_RUNS, RUNS_VARIABLE
 from ockham.cli.output import print_note
+from ockham.cli.streams import ignore_lost_output
 from ockham.savings import SAVINGS_REASONS
 
 if TYPE_CHECKING:
@@ -50,6 +51,12 @@ def print_summary(run: Run, reason: str, message: str | None, command: str = "tr
         command: Command that continues an interrupted run.
 
     """
+    # The run has ended, so a terminal that is gone must not change the exit status.
+    with ignore_lost_output(sys.stdout):
+        _print_summary(run, reason, message, command)
+
+
+def _print_summary(run: Run, reason: str, message: str | None, command: str) -> None:
     console = Console(highlight=False)
     for label, text in _summary_rows(run, reason, message):
         console.print(f"{label:<15}  {text}", soft_wrap=True, markup=False)

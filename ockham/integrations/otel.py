@@ -28,7 +28,13 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from ockham.errors import DISTRIBUTION, BadInputError
 from ockham.event import event_kind, parse_number
-from ockham.forwarding import RETRY_STATUSES, SinkUnavailableError, parse_sink_url
+from ockham.forwarding import (
+    RETRY_STATUSES,
+    TOO_LARGE_STATUS,
+    RequestTooLargeError,
+    SinkUnavailableError,
+    parse_sink_url,
+)
 
 PATH = "/v1/logs"
 _SEVERITIES: Mapping[str, SeverityNumber] = {
@@ -95,6 +101,7 @@ class OtlpSink:
 
         Raises:
             SinkUnavailableError: If the request may succeed later.
+            RequestTooLargeError: If the collector accepts only smaller requests.
             BadInputError: If the collector refuses these events permanently, or has dropped some of them.
 
         """
@@ -110,6 +117,8 @@ class OtlpSink:
         status = f"{response.status_code} {response.reason}"
         if response.status_code in RETRY_STATUSES:
             raise SinkUnavailableError(f"{self.endpoint} answered {status}")
+        if response.status_code == TOO_LARGE_STATUS:
+            raise RequestTooLargeError(f"{self.endpoint} answered {status}")
         if not succeeded or not 200 <= response.status_code < 300:
             raise BadInputError(
                 f"{self.endpoint} answered {status}; an OpenTelemetry collector answers 200 at {PATH}"

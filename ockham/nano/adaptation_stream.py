@@ -70,7 +70,8 @@ class AdaptationStream(Batches):
         order: DataOrder | None = None,
     ) -> None:
         kinds = [corpus.metadata["kind"] for corpus in (familiar, new)]
-        if kinds[0] != kinds[1] or new.vocab_size > familiar.vocab_size:
+        # The width of tokens does not matter.
+        if (kinds[0] == "bytes") != (kinds[1] == "bytes") or new.vocab_size > familiar.vocab_size:
             raise DataError(
                 f"{new.metadata['name']}: {kinds[1]} with a vocabulary of {new.vocab_size}, "
                 f"but the model was trained on {kinds[0]} with {familiar.vocab_size}; "

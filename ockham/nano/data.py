@@ -8,32 +8,29 @@ samples the batches of the uninterrupted one, and a batch that the gate skips ch
 from __future__ import annotations
 
 import hashlib
-import json
-import pickletools
 import sysconfig
-from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from ockham.data_position import digest_rows
 from ockham.errors import DataError
+from ockham.nano.data_meta import read_tokenizer_info, read_vocab_size
 from ockham.nano.data_order import DataOrder
+from ockham.nano.token_bin import Progress, Tokens, map_token_files
+from ockham.nano.token_files import MIN_FILES_FOR_FILE_SPLIT, finish_text_digest
 
 # nanoGPT's vocabulary for .bin files without meta: 50,257 padded to a multiple of 64.
 GPT2_VOCAB = 50_304
 BYTES_VOCAB = 256
-_CHUNK_TOKENS = 1 << 24
 _SPLITS = {"train": 0, "val": 1}
 _SKIPPED_FOLDERS = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__", "lib2to3"}
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 Split = Literal["train", "val"]
-Tokens = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,7 @@ class Corpus:
     """Tokens in memory or mapped from a file, with their description.
 
     Attributes:
-        train: Tokens for training, one dimension, uint8 or uint16.
+        train: Tokens for training, one dimension, unsigned integers.
         val: Tokens for validation, likewise.
         vocab_size: All tokens are below this number.
         metadata: Name, digest and sizes, for run.json.
@@ -241,7 +238,7 @@ def load_corpus(path: str | Path | None, vocab_size: int = 0, progress: Progress
     source = Path(path)
     if not source.exists():
         raise DataError(
-            f"no data at {str(path)!r}; use a text file, a folder of text, or a folder with train.bin"
+            f"no data at {str(path)!r}; pass with --data a text file, a folder of text, or one with train.bin"
         )
     try:
         if (source / "train.bin").is_file():
@@ -256,40 +253,6 @@ def load_corpus(path: str | Path | None, vocab_size: int = 0, progress: Progress
         raise DataError(f"{error.filename or source}: {error.strerror}") from None
 
 
-def read_vocab_size(folder: Path) -> int:
-    """Return `vocab_size` of meta.json or of nanoGPT's meta.pkl, or 0 if neither contains it.
-
-    The opcodes of the pickle are read, never executed.
-
-    Raises:
-        DataError: If the file exists and cannot be read.
-
-    """
-    try:
-        if (folder / "meta.json").is_file():
-            return int(json.loads((folder / "meta.json").read_bytes())["vocab_size"])
-        if not (folder / "meta.pkl").is_file():
-            return 0
-        is_value_next = False
-        for opcode, argument, _ in pickletools.genops((folder / "meta.pkl").read_bytes()):
-            if is_value_next and opcode.name in {"BININT", "BININT1", "BININT2", "INT"}:
-                return int(str(argument))
-            is_memo = opcode.name in {"MEMOIZE", "BINPUT", "PUT"}
-            is_value_next = argument == "vocab_size" or (is_value_next and is_memo)
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{folder}/meta: vocab_size cannot be read ({error})") from None
-    return 0
-
-
-def read_tokenizer_info(folder: Path) -> dict[str, Any]:
-    """Return name and digest of the tokenizer if `ockham tokenize` wrote meta.json, else nothing."""
-    try:
-        info = json.loads((folder / "meta.json").read_bytes())["tokenizer"]
-        return {"tokenizer": {"name": str(info["name"]), "sha256": str(info["sha256"])}}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-
-
 def _load_standard_library() -> Corpus:
     """Load all .py files of the standard library, without tests and installed packages, sorted, as bytes."""
     root = Path(sysconfig.get_paths()["stdlib"])
@@ -301,60 +264,37 @@ def _load_standard_library() -> Corpus:
 def _load_texts(name: str, files: list[tuple[str, Path]]) -> Corpus:
     """Use every tenth file for validation. With fewer than ten files, use the last tenth of the text."""
     texts = [(label, path.read_bytes()) for label, path in files if path.is_file()]
+    binary = [(label, data) for label, data in texts if b"\0" in data[:8192]]
+    for label, data in binary:
+        if data.startswith(_UTF16_MARKS):
+            raise DataError(f"{name}: {label} is UTF-16 text; convert it to UTF-8")
     texts = [(label, data) for label, data in texts if data and b"\0" not in data[:8192]]
     if not texts:
         raise DataError(f"{name}: no text in it; empty files and files with zero bytes are ignored")
     digest = hashlib.sha256()
-    for label, data in texts:
-        digest.update(f"{label}\0{len(data)}\0".encode("utf-8", "surrogateescape"))
+    for _, data in texts:
         digest.update(data)
-    if len(texts) >= 10:
+    if len(texts) >= MIN_FILES_FOR_FILE_SPLIT:
         train = b"".join(data for i, (_, data) in enumerate(texts) if i % 10 != 9)
         val = b"".join(data for i, (_, data) in enumerate(texts) if i % 10 == 9)
     else:
         joined = b"".join(data for _, data in texts)
         cut = len(joined) * 9 // 10
         train, val = joined[:cut], joined[cut:]
+    sha256 = finish_text_digest(digest, [len(data) for _, data in texts])
     arrays = np.frombuffer(train, np.uint8), np.frombuffer(val, np.uint8)
-    metadata = _make_metadata(name, "bytes", digest.hexdigest(), arrays, BYTES_VOCAB, len(texts))
+    metadata = _make_metadata(name, "bytes", sha256, arrays, BYTES_VOCAB, len(texts))
     return Corpus(*arrays, BYTES_VOCAB, metadata)
 
 
 def _load_token_files(folder: Path, vocab_size: int, progress: Progress | None) -> Corpus:
-    """Map nanoGPT's token files (little-endian uint16). They are read once for digest and range."""
-    if not (folder / "val.bin").is_file():
-        raise DataError(f"{folder}: val.bin is missing; train.bin exists")
-    vocab_size = vocab_size or read_vocab_size(folder) or GPT2_VOCAB
-    arrays = []
-    digest = hashlib.sha256()
-    total_bytes = sum((folder / f"{split}.bin").stat().st_size for split in _SPLITS)
-    done = 0
-    for split in _SPLITS:
-        path = folder / f"{split}.bin"
-        size = path.stat().st_size
-        if size == 0 or size % 2:
-            raise DataError(f"{path}: {size} bytes; a token file has two bytes per token, and is not empty")
-        tokens = np.memmap(path, dtype="<u2", mode="r")
-        for start, chunk in _chunks(tokens):
-            if (highest := int(chunk.max())) >= vocab_size:
-                position = start + int(chunk.argmax())
-                raise DataError(
-                    f"{path}: token {highest} at position {position} is outside the vocabulary of "
-                    f"{vocab_size}; if the vocabulary is wrong, set it with --set vocab_size=N"
-                )
-            digest.update(chunk.tobytes())
-            done += 2 * len(chunk)
-            if progress is not None:
-                progress(done, total_bytes)
-        arrays.append(tokens)
-    splits = (arrays[0], arrays[1])
-    metadata = _make_metadata(folder.name, "uint16 tokens", digest.hexdigest(), splits, vocab_size, 2)
+    known = vocab_size or read_vocab_size(folder)
+    vocab_size = known or GPT2_VOCAB
+    files = map_token_files(folder, vocab_size, is_known=known > 0, progress=progress)
+    splits = (files.train, files.val)
+    kind = f"uint{8 * files.width} tokens"
+    metadata = _make_metadata(folder.name, kind, files.sha256, splits, vocab_size, 2)
     return Corpus(*splits, vocab_size, {**metadata, **read_tokenizer_info(folder)})
-
-
-def _chunks(tokens: Tokens) -> Iterator[tuple[int, Tokens]]:
-    for start in range(0, len(tokens), _CHUNK_TOKENS):
-        yield start, tokens[start : start + _CHUNK_TOKENS]
 
 
 def _make_metadata(

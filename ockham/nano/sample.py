@@ -16,11 +16,13 @@ from safetensors.torch import load as load_tensors
 from ockham.errors import BadInputError, CheckpointError, DataError
 from ockham.nano.checkpoint_io import MODEL, load_model, read_metadata
 from ockham.nano.config import Settings
+from ockham.nano.data_meta import read_characters
 from ockham.nano.device import choose_device
 from ockham.nano.model import GPT, build_model
 from ockham.nano.overrides import build_settings
 from ockham.nano.pretrained import export_hf_files
-from ockham.nano.tokenizer import Tokenizer, load_tokenizer, read_tokenizer
+from ockham.nano.tokenizer import META, Tokenizer, load_tokenizer, read_tokenizer
+from ockham.text_safety import is_path_text
 
 # Metadata of a checkpoint that an export keeps, so that `ockham lineage` finds its run.
 ORIGIN = ("run_id", "attempt", "rank", "iter_num", "kind", "policy_revision", "log_size", "log_root")
@@ -111,33 +113,49 @@ class BPECodec:
 def make_codec(data: dict[str, Any], trained_on: str | None, tokenizer_name: str = "") -> Codec:
     """Return the codec of a run's tokens.
 
-    It is the given tokenizer, bytes if the run was trained on text, or the tokenizer next to its tokens.
+    It is the given tokenizer, or bytes if the run was trained on text. Otherwise, it is the tokenizer or the
+    characters next to the tokens.
 
     Args:
         data: `data` of run.json.
         trained_on: Path that was given to --data.
-        tokenizer_name: Name or folder of a tokenizer. Empty uses the one of the data.
+        tokenizer_name: Name of a tokenizer, or a folder that contains one or meta.pkl with characters. Empty
+            uses the one of the data.
 
     Raises:
         DataError: If the tokenizer is missing, or is not the one that the run's tokens were made with.
 
     """
     if tokenizer_name:
-        return BPECodec(load_tokenizer(tokenizer_name))
+        characters = read_characters(Path(tokenizer_name)) if is_path_text(tokenizer_name) else None
+        return characters or BPECodec(load_tokenizer(tokenizer_name))
     if data.get("kind") == "bytes":
         return ByteCodec()
     if not trained_on:
         raise BadInputError("run.json does not name the data; name the tokenizer with --tokenizer")
+    recorded = (data.get("tokenizer") or {}).get("sha256")
+    codec, digest = _read_codec(Path(trained_on))
+    if recorded and digest != recorded:
+        raise DataError(
+            f"{trained_on}: the tokenizer has digest {digest}; the run's tokenizer had {recorded}"
+        )
+    return codec
+
+
+def _read_codec(folder: Path) -> tuple[Codec, str]:
+    """Return the codec of a folder of token files, and the digest of its tokenizer."""
+    if characters := read_characters(folder):
+        return characters, characters.sha256
+    if not (folder / META).is_file():
+        raise DataError(
+            f"{folder}: contains neither the tokenizer of `ockham tokenize` nor meta.pkl with stoi and itos; "
+            "name the tokenizer with --tokenizer"
+        )
     try:
-        tokenizer = read_tokenizer(Path(trained_on))
+        tokenizer = read_tokenizer(folder)
     except DataError as error:
         raise DataError(f"{error}; or name the tokenizer with --tokenizer") from None
-    recorded = (data.get("tokenizer") or {}).get("sha256")
-    if recorded and tokenizer.sha256 != recorded:
-        raise DataError(
-            f"{trained_on}: the tokenizer has digest {tokenizer.sha256}; the run's tokenizer had {recorded}"
-        )
-    return BPECodec(tokenizer)
+    return BPECodec(tokenizer), tokenizer.sha256
 
 
 def load_checkpoint(folder: Path, device: str = "auto") -> tuple[GPT, Settings]:

@@ -1,4 +1,8 @@
-"""Ctrl-C and SIGTERM as a flag, so that a run ends between two steps. A second signal interrupts at once."""
+"""Signals as a flag, so that a run ends between two steps. A second Ctrl-C or SIGTERM interrupts at once.
+
+Slurm announces the end of the time limit with the signal that the job chose, often SIGUSR1. SIGHUP arrives if
+the terminal is closed or ssh is disconnected.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,10 @@ import time
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+# Each of these ends a run after its present step.
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+# Only these mean "now". The others repeat: a shell and the kernel both send SIGHUP.
+_URGENT_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # `scancel` and torchrun both send a signal to a rank, so that one request arrives twice.
 DUPLICATE_SIGNAL_SECONDS = 2.0
 
@@ -34,8 +42,10 @@ class InterruptFlag:
         self._previous_wakeup_fd = signal.set_wakeup_fd(
             self._write_socket.fileno(), warn_on_full_buffer=False
         )
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous_handlers[number] = signal.signal(number, self._record)
+        for number in STOP_SIGNALS:
+            # nohup and `trap ''` ignore a signal on purpose.
+            if number in _URGENT_SIGNALS or signal.getsignal(number) != signal.SIG_IGN:
+                self._previous_handlers[number] = signal.signal(number, self._record)
         return self
 
     def __exit__(
@@ -61,14 +71,16 @@ class InterruptFlag:
             # The pipe is empty or closed.
             numbers = b""
         self._signal_in_pipe = self._signal_in_pipe or any(
-            number in (signal.SIGINT, signal.SIGTERM) for number in numbers
+            number in self._previous_handlers for number in numbers
         )
         return self._signal_in_pipe or bool(self)
 
     def _record(self, number: int, _frame: FrameType | None) -> None:
         now = time.monotonic()
-        under_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
-        if self.signal and not (under_torchrun and now - self._received_at < DUPLICATE_SIGNAL_SECONDS):
+        # A job that announced its end with SIGUSR1 may get SIGTERM at the same time.
+        may_repeat = "TORCHELASTIC_RUN_ID" in os.environ or self.signal not in _URGENT_SIGNALS
+        is_repeated = may_repeat and now - self._received_at < DUPLICATE_SIGNAL_SECONDS
+        if self.signal and number in _URGENT_SIGNALS and not is_repeated:
             raise KeyboardInterrupt
         self.signal = self.signal or number
         self._received_at = self._received_at or now

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -84,7 +84,6 @@ def find_text(path: Path) -> TextSource:
         if not file.is_file() or (size := file.stat().st_size) == 0:
             continue
         next_digest = digest.copy()
-        next_digest.update(f"{label}\0{size}\0".encode("utf-8", "surrogateescape"))
         if _is_text(file, next_digest):
             digest = next_digest
             files.append((label, file))
@@ -93,7 +92,22 @@ def find_text(path: Path) -> TextSource:
             skipped.append(label)
     if not files:
         raise DataError(f"{path}: no text in it; empty files and files that are not UTF-8 are ignored")
-    return TextSource(files, total_bytes, digest.hexdigest(), skipped)
+    sizes = [file.stat().st_size for _, file in files]
+    return TextSource(files, total_bytes, finish_text_digest(digest, sizes), skipped)
+
+
+def finish_text_digest(digest: Any, sizes: Sequence[int]) -> str:
+    """Return the digest of text files from that of their joined content.
+
+    The same text has the same digest under all names. Where files end matters only if files are held out.
+
+    Args:
+        digest: SHA-256 of the content of all files in order.
+        sizes: Size of each file in bytes.
+
+    """
+    ends = list(sizes) if len(sizes) >= MIN_FILES_FOR_FILE_SPLIT else [sum(sizes)]
+    return hashlib.sha256(f"{digest.hexdigest()} {ends}".encode()).hexdigest()
 
 
 def tokenize(
@@ -114,6 +128,7 @@ def tokenize(
             counts = _write_tokens(source, temporary, tokenizer, progress)
             meta = {
                 "vocab_size": tokenizer.vocab_size,
+                "dtype": "uint16",
                 "tokenizer": tokenizer_info(tokenizer),
                 **counts,
                 "source": {

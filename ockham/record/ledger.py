@@ -15,6 +15,7 @@ import filelock
 from ockham.errors import LogLockedError
 from ockham.record.durable_io import make_dirs
 from ockham.record.evidence import read_signed_log
+from ockham.record.lock_support import require_locks
 from ockham.record.log_writer import LogWriter
 from ockham.record.path_safety import reject_special_files
 from ockham.record.run_folder import LEDGER, RunFolder
@@ -36,6 +37,7 @@ def append_entry(runs: Path, kind: str, fields: Mapping[str, Any]) -> str:
     ledger = RunFolder(runs, LEDGER)
     reject_special_files(ledger.path)
     make_dirs(ledger.path)
+    require_locks(ledger.path)
     try:
         # The tree grows at its end only.
         with filelock.FileLock(str(ledger.path / "lock"), timeout=WAIT_SECONDS):

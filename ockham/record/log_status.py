@@ -14,6 +14,7 @@ import orjson
 
 from ockham.errors import UnverifiableError
 from ockham.event import event_type
+from ockham.record.lock_support import NO_LOCKS
 from ockham.record.run_folder import RunFolder, open_regular_file
 from ockham.record.signed_heads import claimed_size, read_or_empty
 from ockham.record.tlog.tree_head import CHECKPOINT
@@ -108,6 +109,10 @@ def is_locked(lock: Path) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
+    except OSError as error:
+        # No process can hold a lock there. The writer refuses such a file system.
+        if error.errno not in NO_LOCKS:
+            raise
     finally:
         os.close(descriptor)
     return False

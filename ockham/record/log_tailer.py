@@ -14,7 +14,7 @@ import orjson
 
 from ockham.errors import UnverifiableError
 from ockham.event import event_kind
-from ockham.record.log_status import read_log_status
+from ockham.record.log_status import is_locked, read_log_status
 from ockham.record.run_folder import RunFolder, first_sequence
 
 Log = tuple[int, int]
@@ -132,10 +132,18 @@ class RunTailer:
         return found
 
     def is_finished(self) -> bool:
-        """Return True if every log of the newest attempt contains the end of the run."""
+        """Return True if the newest attempt has ended.
+
+        At least one of its logs contains the end, and no process writes the others: the process of a killed
+        rank writes no end.
+        """
         newest = self.folder.last_attempt()
         logs = [log for log in self.folder.logs() if log[0] == newest]
-        return bool(logs) and all(self._ends.get(log) or _has_finished(self.folder, log) for log in logs)
+        ended = [bool(self._ends.get(log)) or _has_finished(self.folder, log) for log in logs]
+        return any(ended) and all(
+            has_end or not is_locked(self.folder.log_dir(*log) / "lock")
+            for log, has_end in zip(logs, ended, strict=True)
+        )
 
 
 def is_run_finished(content: bytes) -> bool:

@@ -27,6 +27,7 @@ from ockham.errors import InvalidEventError, LogError, LogHaltedError, LogLocked
 from ockham.event import MAX_LINE_BYTES, envelope, event_id
 from ockham.record.disk_reserve import RESERVE, DiskReserve, disable_after_fork
 from ockham.record.durable_io import SyncError, atomic_write, make_dirs
+from ockham.record.lock_support import require_locks
 from ockham.record.log_status import read_log_status
 from ockham.record.payloads import Payload, encode_payload
 from ockham.record.run_folder import RunFolder
@@ -193,6 +194,7 @@ class LogWriter:
 
     def _open(self) -> None:
         make_dirs(self.path)
+        require_locks(self.path)
         self._lock = filelock.FileLock(str(self.path / "lock"), timeout=0)
         try:
             self._lock.acquire()

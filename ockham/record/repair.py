@@ -13,7 +13,7 @@ from ockham.record.durable_io import raise_run_errors
 from ockham.record.evidence import read_leaves
 from ockham.record.parquet.builder import update_parquet
 from ockham.record.path_safety import reject_special_files
-from ockham.record.run_folder import PARQUET_TABLES, RunFolder
+from ockham.record.run_folder import PARQUET_TABLES, SIDECARS, RunFolder
 from ockham.record.tlog.tiles import rebuild_tiles
 from ockham.record.verify.run import verify_run
 
@@ -54,7 +54,7 @@ def _remove_all_parquet(folder: RunFolder) -> None:
         if path.is_file():
             path.unlink()
     for kind in PARQUET_TABLES:
-        for day in (folder.path / kind).glob("day=*"):
+        for day in [*(folder.path / kind).glob("day=*"), *(folder.path / SIDECARS / kind).glob("day=*")]:
             shutil.rmtree(day, ignore_errors=True)
 
 
@@ -80,7 +80,7 @@ def _require_untampered(folder: RunFolder) -> dict[tuple[int, int], int]:
     The existing tiles identify the changed line, and new ones would hide it. Traces of a crash, a gap that
     the log itself names, and unsigned lines are accepted.
     """
-    reject_special_files(*(folder.path / part for part in ("log", *PARQUET_TABLES)))
+    reject_special_files(*(folder.path / part for part in ("log", *PARQUET_TABLES, SIDECARS)))
     report = verify_run(folder, parquet=False)
     wrong = [finding for finding in report.findings if finding.kind in ("tampering", "corruption")]
     if wrong:

@@ -9,6 +9,7 @@ runs/<run_id>/
   contexts/ decisions/ events/                Parquet files in folders day=YYYY-MM-DD/
     <attempt>-<rank>-<first>.parquet          of one segment
     <attempt>-<rank>-<first>-<last>.parquet   compacted
+  sidecars/<kind>/day=YYYY-MM-DD/<name>.json  source segments of each Parquet file
   checkpoints/<snapshot_id>/                  weights (safetensors) and state (JSON)
 """
 
@@ -27,10 +28,13 @@ from pathlib import Path
 
 from ockham.errors import RunError
 from ockham.record.durable_io import atomic_path, atomic_write, fsync_dir, make_dirs, temporary_target
+from ockham.record.lock_support import require_locks
 
 RUN_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 LEDGER = "_ledger"
 PARQUET_TABLES = ("contexts", "decisions", "events")
+# Not next to the Parquet files: pandas, Polars and others read all files of a folder as Parquet.
+SIDECARS = "sidecars"
 _LOG = re.compile(r"([1-9][0-9]{0,8})-(0|[1-9][0-9]{0,5})")
 _SEGMENT = re.compile(r"[0-9]{12}\.jsonl")
 _HEX = re.compile(r"[0-9a-f]{64}")
@@ -89,12 +93,13 @@ class RunFolder:
         """
         try:
             make_dirs(self.runs)
+            require_locks(self.runs)
             for left in self.runs.glob(f".{self.run_id}.*.tmp"):
                 # The pattern also matches folders of other runs, such as `a.b`.
                 if temporary_target(left.name) == self.run_id:
                     shutil.rmtree(left, ignore_errors=True)
             with atomic_path(self.path) as temporary:
-                temporary.mkdir(mode=0o755)
+                temporary.mkdir()
                 for name, data in (files or {}).items():
                     atomic_write(temporary / name, data)
             fsync_dir(self.runs)

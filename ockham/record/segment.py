@@ -28,7 +28,7 @@ class Segment:
         self.lines = self.size = 0
         self._pending: list[bytes] = []
         self._hash = hashlib.sha256()
-        self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
+        self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
         fsync_dir(folder)
 
     @property

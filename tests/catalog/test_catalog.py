@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import shutil
@@ -315,6 +316,28 @@ def test_update_rate_with_nan_in_shadow_mode_is_at_most_one(tmp_path):
         "select update_rate, updated_batches, skipped_batches, nonfinite from run_summary"
     )
     assert rows == [{"update_rate": 1.0, "updated_batches": 2, "skipped_batches": 2, "nonfinite": 2}]
+
+
+def test_length_and_settings_of_an_extended_run_are_those_of_the_newest_attempt(tmp_path):
+    """run.json describes the first attempt only."""
+
+    def keep(metadata, state):
+        return CheckpointFiles({"state.json": orjson.dumps(state)}, "0" * 64)
+
+    resumed = None
+    for length in (6, 9, 12):
+        options = {"facts": {"max_iters": length}, "settings": {"lr": length / 1000}}
+        with Run("observe", runs=tmp_path, run_id="a", resumed=resumed, **options) as run:
+            if resumed is not None:
+                run.load_state_dict(resumed.state["run"])
+            for i in range(length - 3, length):
+                ctx = run.end_batch(run.start_batch(i, 2.0))
+            run.save_checkpoint(ctx, "resume", keep)
+        resumed = find_resume_point(tmp_path, "a")
+        row = Catalog(tmp_path).rows("select max_iters, settings, attempts from runs")[0]
+        assert row["max_iters"] == length
+        assert json.loads(row["settings"])["lr"] == length / 1000
+    assert row["attempts"] == 3
 
 
 def test_quotient_of_resumed_run_is_from_last_attempt(tmp_path):

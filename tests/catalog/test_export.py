@@ -52,6 +52,14 @@ def test_duckdb_export_is_readable_with_duckdb(run, tmp_path):
         ).fetchone() == ("a",)
 
 
+def test_duckdb_export_has_the_storage_format_of_duckdb_1_0(run, tmp_path):
+    """The version number in the header is one that all later versions read."""
+    export_views(run.folder.runs, tmp_path / "it's.duckdb", "duckdb")
+    header = (tmp_path / "it's.duckdb").read_bytes()[:20]
+    assert header[8:12] == b"DUCK"
+    assert int.from_bytes(header[12:20], "little") == 64
+
+
 def test_csv_export_contains_nested_columns_as_json(run, tmp_path):
     """The CSV files have quoted headers, and nested columns are JSON."""
     export_views(run.folder.runs, tmp_path / "out", "csv")

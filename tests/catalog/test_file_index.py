@@ -73,12 +73,22 @@ def test_grown_segment_is_listed_as_segment(folder):
     assert equals_full_scan(index, folder)
 
 
+def test_log_without_a_segment_has_no_files(folder):
+    """A run that was killed at its start must not hide all other runs."""
+    for path in folder.log_dir(1, 0).iterdir():
+        if path.is_file():
+            path.unlink()
+    listing = FileIndex().scan([folder])
+    assert listing.logs == [("a", 1, 0)]
+    assert listing.segments == []
+
+
 def test_replaced_sidecar_is_read_again(folder):
     """A sidecar that is replaced with a rename is read again."""
     index = FileIndex()
     make_old(folder)
     index.scan([folder])
-    sidecar = next((folder.path / PARQUET_TABLES[-1]).rglob("*.json"))
+    sidecar = next((folder.path / "sidecars" / PARQUET_TABLES[-1]).rglob("*.json"))
     replacement = sidecar.with_name("x.tmp")
     replacement.write_bytes(
         orjson.dumps(

@@ -17,6 +17,7 @@ from ockham.cli import build_app
 from ockham.errors import UnverifiableError
 from ockham.guard import Guard
 from ockham.record.parquet.builder import update_parquet
+from ockham.record.parquet.coverage import sidecar_path
 from tests.helpers.events import lines, log_folder
 from tests.helpers.log_edits import replace_data, sign_log
 
@@ -71,7 +72,7 @@ def test_invalid_parquet_file_is_not_read(run, damage, has_digest):
     """The catalog and the guard read the lines, also if the sidecar has the digest of the invalid file."""
     damage(parquet_file(run))
     if has_digest:
-        sidecar = parquet_file(run).with_suffix(".json")
+        sidecar = sidecar_path(parquet_file(run))
         digest = hashlib.sha256(parquet_file(run).read_bytes()).hexdigest()
         sidecar.write_bytes(orjson.dumps({**orjson.loads(sidecar.read_bytes()), "sha256": digest}))
     expected = [{"n": len(lines(run))}]

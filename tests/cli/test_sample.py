@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -79,6 +82,27 @@ def test_sample_refuses_weights_that_differ_from_the_log(trained):
     assert isinstance(done.exception, CheckpointError)
     assert "differs from the log" in str(done.exception)
     assert done.stdout == ""
+
+
+def test_sample_writes_the_text_of_character_data(tmp_path):
+    """stoi and itos of nanoGPT's meta.pkl encode the prompt and decode the tokens."""
+    source = text(tmp_path).read_text()
+    characters = sorted({*source, "\n"})
+    stoi = {character: number for number, character in enumerate(characters)}
+    meta = {"vocab_size": len(stoi), "itos": dict(enumerate(characters)), "stoi": stoi}
+    (tmp_path / "chars").mkdir()
+    (tmp_path / "chars" / "meta.pkl").write_bytes(pickle.dumps(meta))
+    for name in ("train.bin", "val.bin"):
+        np.array([stoi[character] for character in source], "<u2").tofile(tmp_path / "chars" / name)
+    sets = [w for s in (*TINY, "device=cpu", "max_iters=5") for w in ("--set", s)]
+    trained = run(tmp_path, "train", "--data", tmp_path / "chars", "--run", "c", *sets)
+    assert trained.exit_code == 0, trained.output
+    asked = ["sample", "c", "--checkpoint", "resume-00000004", "--tokens", 30]
+    done = run(tmp_path, *asked, "--prompt", "word7")
+    assert done.exit_code == 0, done.output
+    assert len(done.stdout) == len("word7") + 30 + 1
+    assert set(done.stdout) <= set(characters)
+    assert "no token in" in str(run(tmp_path, *asked, "--prompt", "WORD").exception)
 
 
 def test_weights_writes_a_new_hugging_face_folder(trained):

@@ -44,14 +44,43 @@ def test_every_tenth_file_of_a_folder_is_for_validation(tmp_path):
     assert corpus.metadata["files"] == 20
 
 
-def test_corpus_digest_differs_for_other_content_or_name(tmp_path):
-    """One other byte or another file name changes the digest."""
-    digests = set()
-    for name, text in (("a", "one two"), ("a", "one twO"), ("b", "one two")):
-        path = tmp_path / name
-        path.write_text(text)
-        digests.add(load_corpus(path).metadata["sha256"])
-    assert len(digests) == 3
+@given(
+    texts=st.lists(
+        st.binary(min_size=1, max_size=30).filter(lambda data: b"\0" not in data), min_size=1, max_size=12
+    ),
+    seed=st.integers(0, 99),
+)
+def test_corpus_digest_depends_on_the_splits_only(tmp_path_factory, texts, seed):
+    """Names do not matter. Other training or validation bytes give another digest."""
+    corpora = []
+    for names in (lambda i: f"{i:02}.txt", lambda i: f"x{seed}/{i:02} other.md"):
+        folder = tmp_path_factory.mktemp("texts")
+        for i, data in enumerate(texts):
+            path = folder / names(i)
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(data)
+        corpora.append(load_corpus(folder))
+    single = tmp_path_factory.mktemp("single") / "all.txt"
+    for last in (b"", b"~"):
+        single.write_bytes(b"".join(texts) + last)
+        corpora.append(load_corpus(single))
+    digests = [corpus.metadata["sha256"] for corpus in corpora]
+    assert digests[0] == digests[1]
+    assert digests[2] != digests[3]
+    for one, digest in zip(corpora, digests, strict=True):
+        for other, other_digest in zip(corpora, digests, strict=True):
+            is_same = bytes(one.train) == bytes(other.train) and bytes(one.val) == bytes(other.val)
+            assert is_same or digest != other_digest
+            assert not is_same or digest == other_digest or len(texts) >= 10
+
+
+def test_digest_of_token_files_depends_on_where_the_splits_are_separated(tmp_path):
+    """Names of folders do not matter."""
+    digests = []
+    for name, train, val in (("a", [1, 2, 3], [4]), ("b", [1, 2, 3], [4]), ("c", [1, 2], [3, 4])):
+        (tmp_path / name).mkdir()
+        digests.append(load_corpus(write_token_files(tmp_path / name, train, val)).metadata["sha256"])
+    assert digests[0] == digests[1] != digests[2]
 
 
 def test_default_corpus_is_the_standard_library():
@@ -69,6 +98,7 @@ def test_default_corpus_is_the_standard_library():
         (lambda p: write_file(p / "empty.txt", b""), "no text in it"),
         (lambda p: write_file(p / "x.bin", b"12"), "name the folder that contains"),
         (lambda p: p, "no text in it"),
+        (lambda p: write_file(p / "u.txt", "text".encode("utf-16")), "UTF-16 text; convert it to UTF-8"),
     ],
 )
 def test_unusable_data_path_is_rejected_with_its_problem(tmp_path, make, message):
@@ -134,7 +164,7 @@ def test_incomplete_token_files_are_rejected(tmp_path):
     with pytest.raises(DataError, match=r"val\.bin is missing"):
         load_corpus(tmp_path)
     write_file(tmp_path / "val.bin", b"12")
-    with pytest.raises(DataError, match="3 bytes; a token file has two bytes"):
+    with pytest.raises(DataError, match="3 bytes; a token file has two or four"):
         load_corpus(tmp_path)
 
 

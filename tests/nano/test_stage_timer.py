@@ -116,6 +116,36 @@ def test_duplicate_signal_under_torchrun_counts_once(monkeypatch):
             signal.raise_signal(signal.SIGINT)
 
 
+@pytest.mark.parametrize("first", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
+def test_signals_of_schedulers_and_terminals_stop_the_run_without_urgency(first, monkeypatch):
+    """They may arrive several times and together with SIGTERM. A later SIGTERM interrupts at once."""
+    before = signal.getsignal(first)
+    with InterruptFlag() as interrupted:
+        signal.raise_signal(first)
+        assert interrupted.signal == first
+        assert interrupted.signal_received()
+        for _ in range(3):
+            signal.raise_signal(first)
+        signal.raise_signal(signal.SIGTERM)
+        monkeypatch.setattr("ockham.nano.signals.DUPLICATE_SIGNAL_SECONDS", 0.0)
+        signal.raise_signal(first)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(first) is before
+
+
+def test_signal_that_nohup_ignores_stays_ignored():
+    """The user asked that a closed terminal has no effect."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with InterruptFlag() as interrupted:
+            signal.raise_signal(signal.SIGHUP)
+            assert not interrupted
+            assert not interrupted.signal_received()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_signal_is_visible_to_other_threads_before_the_handler_runs():
     """The main thread may be in C code, where no Python handler runs."""
     with InterruptFlag() as interrupted:

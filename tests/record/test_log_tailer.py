@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filelock
 import pytest
 
 from ockham.record import log_tailer
@@ -98,7 +99,7 @@ def test_run_tailer_reads_all_logs_from_their_positions(tmp_path):
 
 
 def test_run_is_finished_when_all_logs_of_the_newest_attempt_are(tmp_path):
-    """A killed log is not finished."""
+    """A log that a process writes is not finished. A killed rank writes no end, and releases its lock."""
     with Run(plugins=[], runs=tmp_path, run_id="a") as run:
         run.end_batch(run.start_batch(0, 3.0))
         run.flush()
@@ -110,7 +111,11 @@ def test_run_is_finished_when_all_logs_of_the_newest_attempt_are(tmp_path):
     assert RunTailer(run.folder, {(1, 0): len(lines(run.folder))}).is_finished()
     (run.folder.log_dir(1, 1)).mkdir()
     (run.folder.log_dir(1, 1) / f"{0:012d}.jsonl").write_bytes(lines(run.folder)[0] + b"\n")
-    assert not live.is_finished()
+    with filelock.FileLock(str(run.folder.log_dir(1, 1) / "lock")):
+        assert not live.is_finished()
+    assert live.is_finished()
+    (run.folder.log_dir(1, 0) / f"{0:012d}.jsonl").write_bytes(lines(run.folder)[0] + b"\n")
+    assert not RunTailer(run.folder).is_finished()
     assert not RunTailer(run_folder(tmp_path, "empty")).is_finished()
 
 

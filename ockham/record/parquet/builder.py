@@ -2,7 +2,7 @@
 
 A sealed segment gets one file of each kind, written at low priority in a separate process. Fifty such files
 of one day are compacted into one file of each kind, and so is the rest when the day or the log is over. Each
-file has a sidecar file `.json` with its digest, its rows and its source segments; see
+file has a sidecar file below `sidecars/` with its digest, its rows and its source segments; see
 `ockham.record.parquet.coverage`.
 
     python -P -m ockham.record.parquet.builder RUNS RUN_ID     writes what is missing for all sealed segments
@@ -32,6 +32,7 @@ from ockham.record.parquet.coverage import (
     read_source_segments,
     segment_entry,
     sidecar_bytes,
+    sidecar_path,
     source_segments,
 )
 from ockham.record.parquet.tables import (
@@ -41,7 +42,7 @@ from ockham.record.parquet.tables import (
     row_range,
     tables_from_lines,
 )
-from ockham.record.run_folder import PARQUET_TABLES, RunFolder, first_sequence, read_regular_file
+from ockham.record.run_folder import PARQUET_TABLES, SIDECARS, RunFolder, first_sequence, read_regular_file
 from ockham.record.segment_reader import read_complete_lines
 
 COMPACTED_SEGMENTS = 50  # a million events
@@ -60,7 +61,7 @@ def update_parquet(folder: RunFolder, attempt: int, rank: int, *, last: bool = F
         last: True if the log has no writer. Then the last segment is written too, and the rest is compacted.
 
     """
-    lock = folder.path / PARQUET_TABLES[0] / f".{attempt}-{rank}.lock"
+    lock = folder.path / SIDECARS / f".{attempt}-{rank}.lock"
     make_dirs(lock.parent)
     try:
         with filelock.FileLock(str(lock), timeout=_LOCK_SECONDS):
@@ -107,7 +108,7 @@ def _derive_segment(folder: RunFolder, segment: Path, attempt: int, rank: int) -
 
 def _write(path: Path, data: bytes, rows: Mapping[str, Any], segments: list[dict[str, Any]]) -> None:
     atomic_write(path, data)
-    atomic_write(path.with_suffix(".json"), sidecar_bytes(data, rows, segments))
+    atomic_write(sidecar_path(path), sidecar_bytes(data, rows, segments))
 
 
 def _compact(folder: RunFolder, attempt: int, rank: int, *, last: bool) -> None:
@@ -203,7 +204,7 @@ def _remove_superseded_files(folder: RunFolder, attempt: int, rank: int) -> None
         for name, path in paths[kind].items():
             if not is_compacted(name) and _segment_name(name) in covered_segments:
                 path.unlink(missing_ok=True)
-                path.with_suffix(".json").unlink(missing_ok=True)
+                sidecar_path(path).unlink(missing_ok=True)
         for left in (folder.path / kind).glob(f"day=*/.{attempt}-{rank}-*.tmp"):
             left.unlink(missing_ok=True)
 
@@ -214,7 +215,7 @@ def remove_parquet(folder: RunFolder, attempt: int, rank: int) -> None:
         for path in files.values():
             # The file first: a sidecar without a file covers nothing.
             path.unlink(missing_ok=True)
-            path.with_suffix(".json").unlink(missing_ok=True)
+            sidecar_path(path).unlink(missing_ok=True)
 
 
 def _segment_name(name: str) -> str:

@@ -13,6 +13,7 @@ name of the file, the file covers nothing and the lines are read.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from ockham.record.parquet.tables import SCHEMAS
-from ockham.record.run_folder import PARQUET_TABLES, RunFolder, open_regular_file
+from ockham.record.run_folder import PARQUET_TABLES, SIDECARS, RunFolder, open_regular_file
 
 _NAME = re.compile(r"([0-9]+-[0-9]+)-([0-9]{12})(-[0-9]{12})?\.parquet")
 _SEGMENT = re.compile(r"[0-9]{12}\.jsonl")
@@ -72,10 +73,21 @@ def log_of_file(name: str) -> str:
     return found[1] if found else ""
 
 
+def sidecar_name(parquet: str) -> str:
+    """Return the path of the sidecar of a Parquet file: `sidecars/KIND/DAY/NAME.json` in the run folder."""
+    run, kind, day, name = parquet.rsplit(os.sep, 3)
+    return f"{run}{os.sep}{SIDECARS}{os.sep}{kind}{os.sep}{day}{os.sep}{name.removesuffix('.parquet')}.json"
+
+
+def sidecar_path(parquet: Path) -> Path:
+    """Return the path of the sidecar of a Parquet file; see `sidecar_name`."""
+    return Path(sidecar_name(str(parquet)))
+
+
 def read_sidecar(parquet: Path) -> dict[str, Any] | None:
     """Return the sidecar of a Parquet file, or None if it is missing, too large or not a JSON object."""
     try:
-        with open_regular_file(parquet.with_suffix(".json")) as file:
+        with open_regular_file(sidecar_path(parquet)) as file:
             data = file.read(MAX_SIDECAR_BYTES + 1)
         sidecar = orjson.loads(data) if len(data) <= MAX_SIDECAR_BYTES else None
     except (OSError, orjson.JSONDecodeError):

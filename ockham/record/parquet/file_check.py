@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ockham.record.parquet.coverage import SourceSegments, read_sidecar, read_source_segments
+from ockham.record.parquet.coverage import SourceSegments, read_sidecar, read_source_segments, sidecar_name
 from ockham.record.parquet.tables import ROWS_PER_ROW_GROUP, SCHEMAS
 from ockham.record.run_folder import first_sequence, open_regular_file
 
@@ -74,7 +74,7 @@ class FileChecker:
             log: Run ID, attempt and rank of the log that it belongs to.
 
         """
-        stamps = (read_stamp(parquet), read_stamp(parquet.removesuffix(".parquet") + ".json"))
+        stamps = (read_stamp(parquet), read_stamp(sidecar_name(parquet)))
         if stamps[0] is None or stamps[1] is None:
             return None
         known = self._results.get(parquet)

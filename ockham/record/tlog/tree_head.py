@@ -169,7 +169,7 @@ class HeadWriter:
 
 
 def _append(path: Path, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     size = os.fstat(descriptor).st_size
     try:
         view = memoryview(data)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ockham.record.checkpoint_evidence import TRAINER_KIND
 from ockham.record.disk_reserve import RESERVE
-from ockham.record.run_folder import PARQUET_TABLES, RunFolder, is_unfinished_file
+from ockham.record.run_folder import PARQUET_TABLES, SIDECARS, RunFolder, is_unfinished_file
 from ockham.record.tlog.tree_head import CHECKPOINT, HISTORY
 from ockham.record.verify.log import LogVerifier
 from ockham.record.verify.report import VerificationReport
@@ -31,7 +31,7 @@ class _NamedFiles:
         if part == "log":
             log, _, file = rest.partition("/")
             return name in self.files or (log in self.logs and bool(_LOG_FILE.fullmatch(file)))
-        return name in self.files or (part in PARQUET_TABLES and bool(rest))
+        return name in self.files or (part in (*PARQUET_TABLES, SIDECARS) and bool(rest))
 
 
 def check_foreign_files(

@@ -14,6 +14,7 @@ from ockham.record.parquet.coverage import (
     read_source_segments,
     segment_entry,
     sidecar_bytes,
+    sidecar_path,
 )
 from ockham.record.parquet.tables import (
     ROWS_PER_ROW_GROUP,
@@ -59,7 +60,7 @@ class _ParquetCheck:
         """Return True if the file contains these rows and no others."""
         try:
             data = read_regular_file(self.path)
-            content = read_regular_file(self.path.with_suffix(".json"))
+            content = read_regular_file(sidecar_path(self.path))
             return (
                 self.matches
                 and [segment["name"] for segment in self._segments] == self.made
@@ -109,7 +110,7 @@ def check_parquet(folder: RunFolder, attempt: int, rank: int, report: Verificati
             claim.compare_segment(content, made[claim.kind])
     for claim in claims:
         if not claim.is_consistent() and claim.path not in broken:
-            what = "does not hold what the lines hold, or its .json does not"
+            what = "does not hold what the lines hold, or its sidecar does not"
             cause = f"Parquet of log {attempt}-{rank}"
             report.add("derived", claim.path.relative_to(folder.path), what, cause=cause)
 
@@ -131,7 +132,7 @@ def _claims(
             if log_of_file(path.name) and claim.made and set(claim.made) <= log:
                 claims.append(claim)
             # else: left by a crash, and no reader uses it.
-            elif path.name in read or path.with_suffix(".json").exists():
+            elif path.name in read or sidecar_path(path).exists():
                 report.add(
                     "derived",
                     path.relative_to(folder.path),

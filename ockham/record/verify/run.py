@@ -14,7 +14,7 @@ import orjson
 
 from ockham.errors import BadInputError, UnverifiableError
 from ockham.record.evidence import LogKey, read_evidence, select_kinds
-from ockham.record.run_folder import LEDGER, PARQUET_TABLES, RunFolder, read_regular_file
+from ockham.record.run_folder import LEDGER, PARQUET_TABLES, SIDECARS, RunFolder, read_regular_file
 from ockham.record.tlog.note import VerifierKey, local_verifier_key, parse_key
 from ockham.record.verify.files import check_checkpoints, check_log_references
 from ockham.record.verify.foreign import check_foreign_files
@@ -171,7 +171,8 @@ def _derived(folder: RunFolder, place: tuple[int, int]) -> VerificationReport:
 def _parquet_state(folder: RunFolder, place: tuple[int, int]) -> list[tuple[str, int]]:
     """Return name and time of the Parquet files and segments of a log."""
     name = f"{place[0]}-{place[1]}"
-    files = [path for kind in PARQUET_TABLES for path in (folder.path / kind).glob(f"day=*/{name}-*")]
+    kinds = [part for kind in PARQUET_TABLES for part in (kind, f"{SIDECARS}/{kind}")]
+    files = [path for kind in kinds for path in (folder.path / kind).glob(f"day=*/{name}-*")]
     state = []
     for path in [*files, *folder.segments(*place)]:
         with contextlib.suppress(OSError):

@@ -8,9 +8,9 @@
 -- data: name of the training data
 -- data_sha256: digest of the training data
 -- model_params: number of parameters; tied parameters count once
--- max_iters: planned optimizer steps
+-- max_iters: planned optimizer steps of the newest attempt
 -- seed: seed of weights, batches and plugins
--- settings: settings of the trainer, as JSON
+-- settings: settings of the trainer in the newest attempt, as JSON
 -- user_name: user who started it
 -- host: machine on which it was started
 -- python: Python version
@@ -23,7 +23,9 @@ select
     case when e.ended = e.newest then e.reason_code else 'UNFINISHED' end as state,
     coalesce(e.attempts, 0)::integer as attempts,
     e.policy, coalesce(e.policy_revision, j.policy_revision) as policy_revision,
-    j.data, j.data_sha256, j.model_params, j.max_iters, j.seed, j.settings, j.user_name, j.host, j.python, j.platform,
+    j.data, j.data_sha256, j.model_params,
+    coalesce((case when e.attempts > 1 then e.settings ->> '$.max_iters' end)::bigint, j.max_iters) as max_iters, j.seed,
+    coalesce(case when e.attempts > 1 then e.settings end, j.settings) as settings, j.user_name, j.host, j.python, j.platform,
     j.git_commit, j.git_changed, j.verifier_key
 from raw_runs j
 left join (
@@ -32,6 +34,7 @@ left join (
         count(distinct attempt) filter (where type <> 'ockham.policy.loaded.v1' and type <> 'ockham.run.finished.v1') as attempts,
         max(attempt) filter (where type <> 'ockham.policy.loaded.v1' and type <> 'ockham.run.finished.v1') as newest,
         max(attempt) filter (where type = 'ockham.run.finished.v1') as ended,
+        arg_max(data ->> '$.settings', attempt) filter (where type <> 'ockham.policy.loaded.v1' and type <> 'ockham.run.finished.v1') as settings,
         arg_max(data ->> '$.reason_code', attempt) filter (where type = 'ockham.run.finished.v1') as reason_code,
         arg_max(data ->> '$.policy_revision', attempt * 1e12 + sequence) filter (where type = 'ockham.policy.loaded.v1') as policy_revision,
         arg_max(data ->> '$.policy', attempt * 1e12 + sequence) filter (where type = 'ockham.policy.loaded.v1') as policy

@@ -17,7 +17,13 @@ import pytest
 from ockham.catalog import Catalog
 from ockham.record.parquet import builder, coverage, tables
 from ockham.record.parquet.builder import update_parquet
-from ockham.record.parquet.coverage import is_compacted, read_coverage, read_sidecar, sidecar_bytes
+from ockham.record.parquet.coverage import (
+    is_compacted,
+    read_coverage,
+    read_sidecar,
+    sidecar_bytes,
+    sidecar_path,
+)
 from ockham.record.run_folder import PARQUET_TABLES, RunFolder
 from ockham.record.segment_reader import read_complete_lines
 from ockham.record.verify.parquet import check_parquet
@@ -132,8 +138,8 @@ def test_running_log_is_compacted_in_fixed_numbers_of_segments(tmp_path, monkeyp
 def test_segments_of_two_days_are_not_joined(folder, last):
     """Readers select by day."""
     small(folder)
-    for kind in PARQUET_TABLES:
-        day = next((folder.path / kind).glob("day=*"))
+    for part in [part for kind in PARQUET_TABLES for part in (kind, f"sidecars/{kind}")]:
+        day = next((folder.path / part).glob("day=*"))
         (later := day.with_name("day=2099-01-01")).mkdir()
         for path in day.glob("*0020.*"):
             path.rename(later / path.name)
@@ -228,7 +234,7 @@ def test_compacted_file_with_wrong_rows_is_reported(folder, lie):
         }[lie]
     data = tables.parquet_bytes(table.combine_chunks())
     path.write_bytes(data)
-    path.with_suffix(".json").write_bytes(sidecar_bytes(data, tables.row_range(table), metadata["segments"]))
+    sidecar_path(path).write_bytes(sidecar_bytes(data, tables.row_range(table), metadata["segments"]))
     assert [name for name, _ in complaints(folder)] == [path.name]
 
 
@@ -236,7 +242,7 @@ def test_compacted_file_with_wrong_rows_is_reported(folder, lie):
 def test_file_without_sidecar_is_ignored_or_reported(folder, kind):
     """The sidecar of the last kind decides."""
     update_parquet(folder, 1, 0, last=True)
-    next((folder.path / kind).rglob("*.json")).unlink()
+    next((folder.path / "sidecars" / kind).rglob("*.json")).unlink()
     assert (
         bool(complaints(folder)) == (not read_coverage(folder, 1, 0).segments) == (kind != PARQUET_TABLES[-1])
     )
@@ -272,7 +278,7 @@ def test_nan_rows_are_equal(folder):
 def test_locked_update_is_left_to_the_other_process(folder, monkeypatch):
     """The lines are read meanwhile."""
     monkeypatch.setattr(builder, "_LOCK_SECONDS", 0.05)
-    place = folder.path / PARQUET_TABLES[0]
+    place = folder.path / "sidecars"
     place.mkdir()
     with filelock.FileLock(str(place / ".1-0.lock")), concurrent.futures.ThreadPoolExecutor(1) as pool:
         assert pool.submit(update_parquet, folder, 1, 0, last=True).result() == 0

@@ -44,12 +44,15 @@ def test_log_of_file_returns_attempt_and_rank():
 
 def test_read_sidecar_returns_an_object_or_none(tmp_path):
     """Missing, invalid and other JSON return None."""
+    parquet = tmp_path / "events" / "day=1" / "a.parquet"
+    sidecar = tmp_path / "sidecars" / "events" / "day=1" / "a.json"
+    sidecar.parent.mkdir(parents=True)
     for data in (None, b"{", b"[]", b"7"):
         if data is not None:
-            (tmp_path / "a.json").write_bytes(data)
-        assert read_sidecar(tmp_path / "a.parquet") is None
-    (tmp_path / "a.json").write_bytes(sidecar_bytes(b"p", {"rows": 0}, []))
-    assert read_sidecar(tmp_path / "a.parquet")["segments"] == []
-    assert source_segments(read_sidecar(tmp_path / "a.parquet")) == ()
+            sidecar.write_bytes(data)
+        assert read_sidecar(parquet) is None
+    sidecar.write_bytes(sidecar_bytes(b"p", {"rows": 0}, []))
+    assert read_sidecar(parquet)["segments"] == []
+    assert source_segments(read_sidecar(parquet)) == ()
     assert source_segments({"columns": COLUMNS, "segments": [{"name": "s"}]}) is None
     assert source_segments({"columns": "others", "segments": []}) is source_segments(None) is None

@@ -50,7 +50,9 @@ def folder(tmp_path_factory):
 
 
 def list_sidecars(folder):
-    return [path for kind in PARQUET_TABLES for path in sorted((folder.path / kind).rglob("*.json"))]
+    return [
+        path for kind in PARQUET_TABLES for path in sorted((folder.path / "sidecars" / kind).rglob("*.json"))
+    ]
 
 
 def assert_lines_are_read(folder):

@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from ockham.errors import BadInputError, UnverifiableError
+from ockham.record.parquet.coverage import sidecar_path
 from ockham.record.repair import rebuild
 from ockham.record.run_folder import RunFolder
 from ockham.record.tlog.note import load_or_create_signer
@@ -237,7 +238,7 @@ def test_parquet_and_sidecar_that_agree_are_compared_with_lines(run):
     at = table.schema.get_field_index("action")
     table = table.set_column(at, table.schema.field(at), pa.array(["UPDATE"] * table.num_rows))
     pq.write_table(table, parquet)
-    sidecar = parquet.with_suffix(".json")
+    sidecar = sidecar_path(parquet)
     about = orjson.loads(sidecar.read_bytes())
     sidecar.write_bytes(orjson.dumps({**about, "sha256": hashlib.sha256(parquet.read_bytes()).hexdigest()}))
     assert kinds(run) == {"derived"}
