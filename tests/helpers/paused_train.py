@@ -19,9 +19,9 @@ PAUSE_ITERATION = 19
 _save_checkpoint = Run.save_checkpoint
 
 
-def save_and_wait(run: Run, ctx: OccamContext, kind: Any, pack: Any) -> str:
+def save_and_wait(run: Run, ctx: OccamContext, kind: Any, pack: Any, **options: Any) -> str:
     """Save a checkpoint. Wait after that of the iteration."""
-    snapshot_id = _save_checkpoint(run, ctx, kind, pack)
+    snapshot_id = _save_checkpoint(run, ctx, kind, pack, **options)
     is_last_rank = int(os.environ.get("RANK", "0")) == int(os.environ.get("WORLD_SIZE", "1")) - 1
     if kind == "resume" and ctx.iter_num == PAUSE_ITERATION and is_last_rank:
         time.sleep(600)
