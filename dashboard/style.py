@@ -25,6 +25,13 @@ CSS = """<style>
 }
 [data-testid=stMain] h1 { padding-bottom: .25rem; }
 [class*=st-key-sql-] textarea { font-family: "Source Code Pro", monospace; font-size: .85rem; }
+.ockham-terms { margin: 0; font-size: .875rem; }
+.ockham-term { position: relative; margin-right: .75rem; text-decoration: underline dotted; cursor: help; }
+.ockham-term:hover::after, .ockham-term:focus::after {
+  content: attr(data-meaning); position: absolute; left: 0; top: 1.5em; z-index: 10; width: max-content;
+  max-width: min(22rem, 80vw); padding: .4rem .6rem; border-radius: .4rem;
+  background: #262730; color: #fafafa;
+}
 @media (max-width: 640px) {
   [data-testid=stMainBlockContainer] { padding-left: 1rem; padding-right: 1rem; }
 }

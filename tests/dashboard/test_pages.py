@@ -202,8 +202,8 @@ def test_decision_of_a_large_run_is_not_verified_until_requested(open_page, runs
 
 def test_sql_page_refuses_statements_that_write(open_page, runs):
     """A SELECT returns rows. A statement that writes is refused with a message."""
-    test = open_page(runs, "sql", sql="select count(*) as n from runs")
-    assert test.dataframe
+    test = open_page(runs, "sql", sql="select count(*) as n, 'WARMUP' as reason_code from runs")
+    assert list(test.dataframe[-1].value) == ["n", "reason_code"]
     assert not test.error
     refused = open_page(runs, "sql", sql="drop table runs")
     assert refused.error
