@@ -10,7 +10,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from dashboard.data_source import show_error, store
+from dashboard.data_source import renew_snapshot, show_error
 from dashboard.style import CSS
 from ockham.errors import OckhamError
 
@@ -62,7 +62,7 @@ st.set_page_config(
 )
 st.html(CSS)
 try:
-    store().scan()
+    renew_snapshot()
     st.navigation(navigation_pages()).run()
 except OckhamError as error:
     st.error("This page cannot be shown.", icon=":material/error:")

@@ -13,6 +13,7 @@ import streamlit as st
 
 from dashboard.data_source import (
     TimedResult,
+    page_snapshot,
     query_or_error,
     run_page_query,
     run_sql,
@@ -210,7 +211,7 @@ def auto_refresh(draw: Callable[[], None], run_id: str) -> None:
         key="live",
         help="Updates the page when the run writes new events.",
     ):
-        version = store().version
+        version = page_snapshot().version
 
         def rerun_on_change() -> None:
             if store().version != version:
