@@ -11,6 +11,7 @@ from pathlib import Path
 import streamlit as st
 
 from dashboard.data_source import renew_snapshot, show_error
+from dashboard.header import menu, page_header, page_title
 from dashboard.style import CSS
 from ockham.errors import OckhamError
 
@@ -53,6 +54,18 @@ def navigation_pages() -> dict[str, list[st.Page]]:
     }
 
 
+def show_page() -> None:
+    """Show menu, header and content of the page in the address."""
+    page = st.navigation(navigation_pages(), position="hidden")
+    entries = [entry for group in PAGES.values() for entry in group]
+    name, title = next((name, title) for name, title, _ in entries if title == page.title)
+    renew_snapshot()
+    st.set_page_config(page_title=page_title(name, title))
+    menu(PAGES)
+    page_header(name, title)
+    page.run()
+
+
 # The icon is a file, because the browser would load a named icon from another host.
 st.set_page_config(
     page_title="Ockham",
@@ -62,8 +75,7 @@ st.set_page_config(
 )
 st.html(CSS)
 try:
-    renew_snapshot()
-    st.navigation(navigation_pages()).run()
+    show_page()
 except OckhamError as error:
     st.error("This page cannot be shown.", icon=":material/error:")
     st.code(str(error), language=None)

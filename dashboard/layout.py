@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import streamlit as st
 
+from dashboard.address import open_run, run_ids
 from dashboard.data_source import (
     TimedResult,
     page_snapshot,
@@ -44,18 +45,17 @@ def section(title: str, caption: str = "") -> None:
 
 
 def select_run(key: str = "run") -> str | None:
-    """Return the run of the URL, else the last selected run, else the newest one.
+    """Return the run of the address, else the newest one.
 
-    Shows an error and returns None if the run of the URL does not exist, or if there are no runs.
+    Shows an error and returns None if the run of the address does not exist, or if there are no runs.
 
     Args:
-        key: Name of the URL parameter. Keys other than `run` select a second run.
+        key: Parameter of the address. Keys other than `run` select a second run.
 
     """
-    result = query_or_error(run_sql, "select run_id from runs order by created desc, run_id")
-    if result is None:
+    names = run_ids()
+    if names is None:
         return None
-    names = [row["run_id"] for row in result.rows()]
     requested = st.query_params.get(key)
     if requested is not None and requested not in names:
         _show_unknown_run(key, requested, names)
@@ -63,24 +63,25 @@ def select_run(key: str = "run") -> str | None:
     if not names:
         no_runs_hint()
         return None
-    initial = requested or _initial_run(key, names)
-    # A changed URL has priority over an earlier selection in the menu.
-    if requested and st.session_state.get(f"url-{key}") != requested:
-        st.session_state.pop(f"{key}-choice", None)
-    selected = st.sidebar.selectbox(
-        "Run" if key == "run" else "Other run", names, index=names.index(initial), key=f"{key}-choice"
+    selected = requested or _default_run(key, names)
+    # The address decides, also after the reader went back in the history of the browser.
+    menu_key = f"{key}-choice"
+    st.session_state[menu_key] = selected
+    st.sidebar.selectbox(
+        "Run" if key == "run" else "Other run", names, key=menu_key, on_change=_open_choice, args=(key,)
     )
-    if selected != requested:
+    return selected
+
+
+def _open_choice(key: str) -> None:
+    selected = st.session_state[f"{key}-choice"]
+    if key == "run":
+        open_run(selected)
+    else:
         st.query_params[key] = selected
-    st.session_state[f"last-{key}"] = selected
-    st.session_state[f"url-{key}"] = selected
-    return str(selected)
 
 
-def _initial_run(key: str, names: list[str]) -> str:
-    last = st.session_state.get(f"last-{key}")
-    if last in names:
-        return str(last)
+def _default_run(key: str, names: list[str]) -> str:
     return names[1] if key != "run" and len(names) > 1 else names[0]
 
 

@@ -25,6 +25,24 @@ CSS = """<style>
 }
 [data-testid=stMain] h1 { padding-bottom: .25rem; }
 [class*=st-key-sql-] textarea { font-family: "Source Code Pro", monospace; font-size: .85rem; }
+.st-key-menu { row-gap: .1rem; }
+.st-key-menu [data-testid=stCaptionContainer] { padding-top: .6rem; }
+.st-key-path { column-gap: .25rem; row-gap: 0; }
+[data-testid=stMain] .ockham-facts {
+  display: flex; flex-wrap: wrap; gap: .15rem 1rem; margin: 0; padding: 0; font-size: .875rem;
+}
+[data-testid=stMain] .ockham-facts li { list-style: none; margin: 0; padding: 0; font-size: .875rem; }
+.ockham-facts b { font-weight: 600; }
+.ockham-facts .good > span:first-child { color: #2b8a3e; }
+.ockham-facts .bad { color: #c92a2a; }
+@media (prefers-color-scheme: dark) {
+  .ockham-facts .good > span:first-child { color: #69db7c; }
+  .ockham-facts .bad { color: #ff8787; }
+}
+.ockham-broken {
+  padding: .6rem .9rem; border-radius: .4rem; background: #c92a2a; color: #fff; font-weight: 600;
+}
+[data-testid=stMain]:has(.ockham-broken) { border-top: 6px solid #c92a2a; }
 .ockham-terms { margin: 0; font-size: .875rem; }
 .ockham-term { position: relative; margin-right: .75rem; text-decoration: underline dotted; cursor: help; }
 .ockham-term:hover::after, .ockham-term:focus::after {

@@ -109,7 +109,7 @@ def is_local(url):
 )
 def test_page_opened_from_menu_has_no_errors(tab, link, has_chart):
     """The page has a title and its charts, no exception, and sends no request to another host."""
-    entry = tab.get_by_test_id("stSidebarNav").get_by_role("link", name=link, exact=True)
+    entry = tab.locator(".st-key-menu").get_by_role("link", name=link, exact=True)
     before = tab.locator("h1").first.inner_text()
     entry.click()
     if link != "Overview":
@@ -206,7 +206,7 @@ def test_selected_run_stays_on_other_page(page, address):
     """The selected run stays when another page is opened from the menu."""
     page.goto(f"{address}/run?run=demo")
     page.get_by_text("demo: COMPLETED").wait_for()
-    page.get_by_role("link", name="Gate").click()
+    page.locator(".st-key-menu").get_by_role("link", name="Gate").click()
     page.get_by_text("Is the update rate of the gate in its band?").wait_for()
     page.wait_for_url("**run=demo*")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import functools
 import hashlib
 import json
 import logging
@@ -15,12 +14,9 @@ import zlib
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from streamlit.components.v2 import manifest_scanner
-from streamlit.testing.v1 import AppTest
 from typer.testing import CliRunner
 
 from dashboard import timeline_charts
-from ockham import resources
 from ockham.catalog import Catalog
 from ockham.cli import build_app
 from ockham.record.run_folder import RunFolder
@@ -48,36 +44,12 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 logging.getLogger("streamlit").setLevel(logging.CRITICAL)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _cached_component_scan():
-    """Scan the installed packages for components once. Each AppTest would take 0.4 s for it."""
-    with pytest.MonkeyPatch.context() as patch:
-        scan = functools.cache(manifest_scanner.scan_component_manifests)
-        patch.setattr(manifest_scanner, "scan_component_manifests", scan)
-        yield
-
-
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
     make_run(folder, "first", nan_at=50)
     make_run(folder, "second", batches=40)
     return folder
-
-
-@pytest.fixture
-def open_page(monkeypatch, tmp_path):
-    def open_app(runs, page, **query):
-        monkeypatch.setenv("OCKHAM_RUNS", str(runs))
-        monkeypatch.setenv("OCKHAM_ODR", str(tmp_path / "no-odr"))
-        test = AppTest.from_file(str(resources.data_root() / "dashboard" / "app.py"), default_timeout=60)
-        if page != "overview":
-            test.switch_page(f"screens/{page}.py")
-        for key, value in query.items():
-            test.query_params[key] = value
-        return test.run()
-
-    return open_app
 
 
 @pytest.mark.parametrize("page", PAGES)
