@@ -10,7 +10,9 @@ import streamlit as st
 from dashboard.data_source import query_or_error, run_page_query, run_sql
 
 # Pages about one run, by the name of their file in screens/.
-RUN_PAGES = ("run", "decision", "gate", "control", "memory", "integrity")
+RUN_PAGES = ("run", "decision", "gate", "control", "memory", "integrity", "checkpoints")
+# Page with the list of runs, which an address without a path opens.
+RUNS_PAGE = "overview"
 RANGE_PARAMETERS = ("from", "to")
 
 
@@ -34,6 +36,13 @@ def requested_run() -> str | None:
 def page_run() -> str | None:
     """Return the run of the page: the one in the address, else the newest one. None if there are no runs."""
     return requested_run() or next(iter(run_ids() or ()), None)
+
+
+def run_of_page(name: str) -> str | None:
+    """Return the run that a page is about. Without a run in the address, Checkpoints is about all runs."""
+    if name == "checkpoints":
+        return requested_run()
+    return page_run() if name in RUN_PAGES else None
 
 
 def run_parameters(run_id: str | None) -> dict[str, str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from dashboard.address import RUNS_PAGE
 from dashboard.data_source import renew_snapshot, show_error
 from dashboard.header import menu, page_header, page_title
 from dashboard.style import CSS
@@ -24,6 +25,7 @@ PAGES = {
         ("gate", "Gate", "filter_alt"),
         ("control", "Control", "tune"),
         ("memory", "Memory and OQ", "verified"),
+        ("checkpoints", "Checkpoints", "save"),
         ("integrity", "Integrity", "lock"),
     ),
     "Across runs": (
@@ -31,6 +33,7 @@ PAGES = {
         ("value", "Value", "savings"),
         ("odr", "Decision records", "description"),
         ("sql", "SQL", "database"),
+        ("search", "Search", "search"),
     ),
 }
 # Hidden on a phone.
@@ -46,7 +49,7 @@ def navigation_pages() -> dict[str, list[st.Page]]:
                 title=title,
                 url_path=name,
                 icon=f":material/{icon}:",
-                default=name == "overview",
+                default=name == RUNS_PAGE,
             )
             for name, title, icon in entries
         ]

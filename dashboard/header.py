@@ -12,8 +12,17 @@ from collections.abc import Mapping
 
 import streamlit as st
 
-from dashboard.address import RUN_PAGES, page_run, requested_run, run_ids, run_parameters
+from dashboard.address import (
+    RUN_PAGES,
+    RUNS_PAGE,
+    page_run,
+    requested_run,
+    run_ids,
+    run_of_page,
+    run_parameters,
+)
 from dashboard.data_source import page_snapshot, query_or_error, run_page_query, runs_folder, store
+from dashboard.search import search_box
 from dashboard.verifier import LogState, run_verifier
 from dashboard.words import state_name
 from ockham.errors import RunError
@@ -23,6 +32,8 @@ from ockham.record.run_folder import RunFolder
 # Time between two looks at the result of the verification.
 REFRESH_SECONDS = 3.0
 MAX_BROKEN_SHOWN = 5
+# Pages that the search box opens.
+HIDDEN_PAGES = ("search",)
 MAX_TEXT_CHARACTERS = 300
 # Tone of a fact in the header -> icon, so that it is not shown by its colour only.
 ICONS = {"good": "✓", "bad": "✗", "unknown": "?", "": ""}
@@ -41,6 +52,8 @@ def menu(groups: Mapping[str, tuple[tuple[str, str, str], ...]]) -> None:
             if group:
                 st.caption(group)
             for name, title, icon in entries:
+                if name in HIDDEN_PAGES:
+                    continue
                 st.page_link(
                     f"screens/{name}.py",
                     label=title,
@@ -52,7 +65,7 @@ def menu(groups: Mapping[str, tuple[tuple[str, str, str], ...]]) -> None:
 
 def page_title(name: str, title: str) -> str:
     """Return the title of the browser tab: page, run and product."""
-    run_id = page_run() if name in RUN_PAGES else None
+    run_id = run_of_page(name)
     return " - ".join([title, *([run_id[:MAX_TEXT_CHARACTERS]] if run_id else []), "Ockham"])
 
 
@@ -64,9 +77,9 @@ def page_header(name: str, title: str) -> None:
         title: Title of the page.
 
     """
-    run_id = page_run() if name in RUN_PAGES else None
+    run_id = run_of_page(name)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="path"):
-        st.page_link("screens/overview.py", label="Runs")
+        st.page_link(f"screens/{RUNS_PAGE}.py", label="Runs")
         if run_id is not None:
             _separator()
             if run_id in (run_ids() or ()):
@@ -75,9 +88,11 @@ def page_header(name: str, title: str) -> None:
                 st.page_link("screens/run.py", label=label, query_params=run_parameters(run_id))
             else:
                 _plain_text(run_id)
-        if name != "overview":
+        if name != RUNS_PAGE:
             _separator()
             _plain_text(title)
+        st.space("stretch")
+        search_box()
     if run_id is not None:
         _run_status(run_id)
     else:

@@ -39,6 +39,8 @@ PAGES = (
     "odr",
     "sql",
     "integrity",
+    "checkpoints",
+    "search",
 )
 pytestmark = pytest.mark.filterwarnings("ignore")
 logging.getLogger("streamlit").setLevel(logging.CRITICAL)
