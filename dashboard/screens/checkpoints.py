@@ -22,14 +22,14 @@ COLUMNS = (
     "run_id",
     "snapshot_id",
     "file_name",
-    "sha256",
+    "file_state",
     "kind",
     "iter_num",
     "reason_code",
+    "sha256",
     "decision_id",
     "records",
     "megabytes",
-    "file_state",
 )
 MAX_ANSWERS = 5
 Row = dict[str, Any]
