@@ -10,7 +10,9 @@ from pathlib import Path
 
 import streamlit as st
 
-from dashboard.data_source import show_error, store
+from dashboard.address import RUNS_PAGE
+from dashboard.data_source import renew_snapshot, show_error
+from dashboard.header import menu, page_header, page_title
 from dashboard.style import CSS
 from ockham.errors import OckhamError
 
@@ -23,6 +25,7 @@ PAGES = {
         ("gate", "Gate", "filter_alt"),
         ("control", "Control", "tune"),
         ("memory", "Memory and OQ", "verified"),
+        ("checkpoints", "Checkpoints", "save"),
         ("integrity", "Integrity", "lock"),
     ),
     "Across runs": (
@@ -30,6 +33,7 @@ PAGES = {
         ("value", "Value", "savings"),
         ("odr", "Decision records", "description"),
         ("sql", "SQL", "database"),
+        ("search", "Search", "search"),
     ),
 }
 # Hidden on a phone.
@@ -45,12 +49,24 @@ def navigation_pages() -> dict[str, list[st.Page]]:
                 title=title,
                 url_path=name,
                 icon=f":material/{icon}:",
-                default=name == "overview",
+                default=name == RUNS_PAGE,
             )
             for name, title, icon in entries
         ]
         for group, entries in PAGES.items()
     }
+
+
+def show_page() -> None:
+    """Show menu, header and content of the page in the address."""
+    page = st.navigation(navigation_pages(), position="hidden")
+    entries = [entry for group in PAGES.values() for entry in group]
+    name, title = next((name, title) for name, title, _ in entries if title == page.title)
+    renew_snapshot()
+    st.set_page_config(page_title=page_title(name, title))
+    menu(PAGES)
+    page_header(name, title)
+    page.run()
 
 
 # The icon is a file, because the browser would load a named icon from another host.
@@ -62,8 +78,7 @@ st.set_page_config(
 )
 st.html(CSS)
 try:
-    store().scan()
-    st.navigation(navigation_pages()).run()
+    show_page()
 except OckhamError as error:
     st.error("This page cannot be shown.", icon=":material/error:")
     st.code(str(error), language=None)

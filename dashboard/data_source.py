@@ -1,8 +1,13 @@
-"""Data of the pages: one catalog for all sessions. Results are cached until a file changes."""
+"""Data of the pages: one catalog for all sessions. Results are cached until a file changes.
+
+All queries of one page read the same snapshot of the files, see `renew_snapshot`, so that its figures are of
+one moment. A fragment that runs later reads the snapshot of its page.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import hashlib
 import os
 import threading
@@ -16,8 +21,9 @@ import pyarrow as pa
 import streamlit as st
 
 from ockham.catalog import Catalog
+from ockham.catalog.snapshot import CatalogSnapshot
 from ockham.catalog.views import load_page_query, load_question
-from ockham.errors import OckhamError, RunError, UnverifiableError
+from ockham.errors import OckhamError, QueryError, RunError, UnverifiableError
 from ockham.odr.arrow_tables import load_odr_tables
 from ockham.record.run_folder import list_runs
 
@@ -26,6 +32,7 @@ ODR_VARIABLE = "OCKHAM_ODR"
 # Minimum time between two scans of the files, for any number of charts of a page that is shown.
 SCAN_INTERVAL_SECONDS = 0.5
 MAX_ERROR_CHARACTERS = 600
+SNAPSHOT_KEY = "ockham-snapshot"
 
 
 class TimedResult(NamedTuple):
@@ -39,6 +46,23 @@ class TimedResult(NamedTuple):
     def rows(self) -> list[dict[str, Any]]:
         """Return the rows as dictionaries."""
         return list(self.table.to_pylist())
+
+
+class PageSnapshot(NamedTuple):
+    """What the queries of one page read.
+
+    Attributes:
+        folders: Folder of runs and folder of decision records.
+        version: Version of the store.
+        catalog: Transaction in which the queries run.
+        read: Time of the scan, UTC.
+
+    """
+
+    folders: tuple[str, str]
+    version: tuple[int, int]
+    catalog: CatalogSnapshot
+    read: dt.datetime
 
 
 class CatalogStore:
@@ -73,6 +97,14 @@ class CatalogStore:
         """A value that changes when any file changes."""
         catalog = self.catalog()
         return self._generation, catalog.version
+
+    def snapshot(self) -> PageSnapshot:
+        """Return a snapshot of the last scan."""
+        with self._lock:
+            catalog = self.catalog()
+            read = dt.datetime.now(dt.UTC)
+            folders = str(self.runs), str(self.odr)
+            return PageSnapshot(folders, (self._generation, catalog.version), catalog.snapshot(), read)
 
     def scan(self) -> None:
         """Read what is new in the folders. A page that opens must show runs that exist by then."""
@@ -140,22 +172,70 @@ def store() -> CatalogStore:
     return _store(str(runs_folder()), str(odr_folder()))
 
 
+def renew_snapshot() -> PageSnapshot:
+    """Read new files, and return the snapshot that all further queries of this session read.
+
+    A page calls it once, before its first query. A fragment calls it to show newer events than its page.
+    """
+    store().scan()
+    return _open_snapshot(reuse=True)
+
+
+def page_snapshot() -> PageSnapshot:
+    """Return the snapshot of the page."""
+    snapshot: PageSnapshot | None = st.session_state.get(SNAPSHOT_KEY)
+    if snapshot is None or snapshot.folders != (str(runs_folder()), str(odr_folder())):
+        return _open_snapshot(reuse=False)
+    return snapshot
+
+
+def _open_snapshot(*, reuse: bool) -> PageSnapshot:
+    fresh = store().snapshot()
+    before: PageSnapshot | None = st.session_state.get(SNAPSHOT_KEY)
+    if before is not None:
+        if reuse and before[:2] == fresh[:2]:
+            fresh.catalog.close()
+            fresh = fresh._replace(catalog=before.catalog)
+        else:
+            before.catalog.close()
+    st.session_state[SNAPSHOT_KEY] = fresh
+    return fresh
+
+
 @st.cache_data(max_entries=400, show_spinner=False)
 def _cached_query(
-    runs: str, odr: str, version: tuple[int, int], sql: str, parameters: tuple[tuple[str, Any], ...]
+    folders: tuple[str, str],
+    version: tuple[int, int],
+    sql: str,
+    parameters: tuple[tuple[str, Any], ...],
+    _snapshot: CatalogSnapshot,
 ) -> tuple[pa.Table, float]:
+    del folders, version
     start = time.perf_counter()
-    table = _store(runs, odr).catalog().sql(sql, dict(parameters) or None)
+    table = _snapshot.sql(sql, dict(parameters) or None)
     return table, time.perf_counter() - start
 
 
 def run_sql(sql: str, **parameters: Any) -> TimedResult:
-    """Run trusted SQL. User SQL must be run with `ockham.guard`."""
-    version = store().version
-    table, seconds = _cached_query(
-        str(runs_folder()), str(odr_folder()), version, sql, tuple(sorted(parameters.items()))
-    )
+    """Run trusted SQL on the snapshot of the page. User SQL must be run with `ockham.guard`."""
+    snapshot = page_snapshot()
+    try:
+        table, seconds = _query_snapshot(snapshot, sql, parameters)
+    except QueryError:
+        # The error has ended the transaction.
+        store().scan()
+        fresh = _open_snapshot(reuse=False)
+        if fresh.version == snapshot.version:
+            raise
+        # Parquet files of the version were compacted. The page starts again, so that its figures agree.
+        st.rerun()
+        table, seconds = _query_snapshot(fresh, sql, parameters)
     return TimedResult(table, sql, parameters, seconds)
+
+
+def _query_snapshot(snapshot: PageSnapshot, sql: str, parameters: dict[str, Any]) -> tuple[pa.Table, float]:
+    values = tuple(sorted(parameters.items()))
+    return _cached_query(snapshot.folders, snapshot.version, sql, values, snapshot.catalog)
 
 
 def run_page_query(name: str, **parameters: Any) -> TimedResult:

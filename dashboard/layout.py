@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import streamlit as st
 
+from dashboard.address import open_run, run_ids
 from dashboard.data_source import (
     TimedResult,
+    page_snapshot,
     query_or_error,
-    run_page_query,
     run_sql,
     runs_folder,
     show_error,
@@ -43,18 +44,17 @@ def section(title: str, caption: str = "") -> None:
 
 
 def select_run(key: str = "run") -> str | None:
-    """Return the run of the URL, else the last selected run, else the newest one.
+    """Return the run of the address, else the newest one.
 
-    Shows an error and returns None if the run of the URL does not exist, or if there are no runs.
+    Shows an error and returns None if the run of the address does not exist, or if there are no runs.
 
     Args:
-        key: Name of the URL parameter. Keys other than `run` select a second run.
+        key: Parameter of the address. Keys other than `run` select a second run.
 
     """
-    result = query_or_error(run_sql, "select run_id from runs order by created desc, run_id")
-    if result is None:
+    names = run_ids()
+    if names is None:
         return None
-    names = [row["run_id"] for row in result.rows()]
     requested = st.query_params.get(key)
     if requested is not None and requested not in names:
         _show_unknown_run(key, requested, names)
@@ -62,24 +62,25 @@ def select_run(key: str = "run") -> str | None:
     if not names:
         no_runs_hint()
         return None
-    initial = requested or _initial_run(key, names)
-    # A changed URL has priority over an earlier selection in the menu.
-    if requested and st.session_state.get(f"url-{key}") != requested:
-        st.session_state.pop(f"{key}-choice", None)
-    selected = st.sidebar.selectbox(
-        "Run" if key == "run" else "Other run", names, index=names.index(initial), key=f"{key}-choice"
+    selected = requested or _default_run(key, names)
+    # The address decides, also after the reader went back in the history of the browser.
+    menu_key = f"{key}-choice"
+    st.session_state[menu_key] = selected
+    st.sidebar.selectbox(
+        "Run" if key == "run" else "Other run", names, key=menu_key, on_change=_open_choice, args=(key,)
     )
-    if selected != requested:
+    return selected
+
+
+def _open_choice(key: str) -> None:
+    selected = st.session_state[f"{key}-choice"]
+    if key == "run":
+        open_run(selected)
+    else:
         st.query_params[key] = selected
-    st.session_state[f"last-{key}"] = selected
-    st.session_state[f"url-{key}"] = selected
-    return str(selected)
 
 
-def _initial_run(key: str, names: list[str]) -> str:
-    last = st.session_state.get(f"last-{key}")
-    if last in names:
-        return str(last)
+def _default_run(key: str, names: list[str]) -> str:
     return names[1] if key != "run" and len(names) > 1 else names[0]
 
 
@@ -210,7 +211,7 @@ def auto_refresh(draw: Callable[[], None], run_id: str) -> None:
         key="live",
         help="Updates the page when the run writes new events.",
     ):
-        version = store().version
+        version = page_snapshot().version
 
         def rerun_on_change() -> None:
             if store().version != version:
@@ -223,65 +224,6 @@ def auto_refresh(draw: Callable[[], None], run_id: str) -> None:
 def _is_unfinished(run_id: str) -> bool:
     result = query_or_error(run_sql, "select state from runs where run_id = $run", run=run_id)
     return result is not None and any(row["state"] == "UNFINISHED" for row in result.rows())
-
-
-def iteration_range(run_id: str, key: str = "span") -> tuple[int, int] | None:
-    """Show inputs for the iteration range, and return it. Returns None if the run has no batches."""
-    result = query_or_error(run_page_query, "iteration_range", run=run_id)
-    row: dict[str, Any] = result.rows()[0] if result is not None else {"batches": 0}
-    if not row["batches"]:
-        st.info("This run has no batches yet.")
-        return None
-    first, last = int(row["first"]), int(row["last"])
-    names = _range_keys(run_id, key)
-    left, middle, right = st.columns([2, 2, 1], vertical_alignment="bottom")
-    for name, parameter in zip(names, ("from", "to"), strict=True):
-        st.session_state.setdefault(name, _number_from_url(parameter, first, last))
-    options = {
-        "min_value": first,
-        "max_value": last,
-        "value": None,
-        "on_change": _range_to_url,
-        "args": names,
-    }
-    low = left.number_input("From iteration", placeholder=str(first), key=names[0], **options)
-    high = middle.number_input("To iteration", placeholder=str(last), key=names[1], **options)
-    right.button(
-        "Whole run",
-        key=f"{key}-whole",
-        on_click=set_iteration_range,
-        args=(run_id, None, None, key),
-        width="stretch",
-    )
-    start = first if low is None else int(low)
-    end = last if high is None else int(high)
-    return (start, end) if start <= end else (end, start)
-
-
-def set_iteration_range(run_id: str, low: int | None, high: int | None, key: str = "span") -> None:
-    """Set the iteration range. None means the first or last iteration. Call it only from callbacks."""
-    names = _range_keys(run_id, key)
-    st.session_state[names[0]] = low
-    st.session_state[names[1]] = high
-    _range_to_url(*names)
-
-
-def _range_keys(run_id: str, key: str) -> tuple[str, str]:
-    return f"{key}-low-{run_id}", f"{key}-high-{run_id}"
-
-
-def _range_to_url(low_key: str, high_key: str) -> None:
-    for parameter, key in (("from", low_key), ("to", high_key)):
-        value = st.session_state.get(key)
-        if value is None:
-            st.query_params.pop(parameter, None)
-        else:
-            st.query_params[parameter] = str(int(value))
-
-
-def _number_from_url(parameter: str, low: int, high: int) -> int | None:
-    number = parse_number(st.query_params.get(parameter, ""))
-    return None if number is None else min(max(number, low), high)
 
 
 def parse_number(text: str) -> int | None:

@@ -25,6 +25,36 @@ CSS = """<style>
 }
 [data-testid=stMain] h1 { padding-bottom: .25rem; }
 [class*=st-key-sql-] textarea { font-family: "Source Code Pro", monospace; font-size: .85rem; }
+.st-key-menu { row-gap: .1rem; }
+.st-key-menu [data-testid=stCaptionContainer] { padding-top: .6rem; }
+.st-key-path { column-gap: .25rem; row-gap: 0; }
+[data-testid=stMain] .ockham-facts {
+  display: flex; flex-wrap: wrap; gap: .15rem 1rem; margin: 0; padding: 0; font-size: .875rem;
+}
+[data-testid=stMain] .ockham-facts li { list-style: none; margin: 0; padding: 0; font-size: .875rem; }
+.ockham-facts b { font-weight: 600; }
+.ockham-facts .good > span:first-child { color: #2b8a3e; }
+.ockham-facts .bad { color: #c92a2a; }
+@media (prefers-color-scheme: dark) {
+  .ockham-facts .good > span:first-child { color: #69db7c; }
+  .ockham-facts .bad { color: #ff8787; }
+}
+.ockham-broken {
+  padding: .6rem .9rem; border-radius: .4rem; background: #c92a2a; color: #fff; font-weight: 600;
+}
+[data-testid=stMain]:has(.ockham-broken) { border-top: 6px solid #c92a2a; }
+.ockham-terms { margin: 0; font-size: .875rem; }
+.ockham-term { position: relative; margin-right: .75rem; text-decoration: underline dotted; cursor: help; }
+.ockham-term:hover::after, .ockham-term:focus::after {
+  content: attr(data-meaning); position: absolute; left: 0; top: 1.5em; z-index: 10; width: max-content;
+  max-width: min(22rem, 80vw); padding: .4rem .6rem; border-radius: .4rem;
+  background: #262730; color: #fafafa;
+}
+/* A live page is drawn again every few seconds. Streamlit would show the old elements in grey meanwhile. */
+[data-stale=true] { opacity: 1 !important; transition: none !important; }
+/* The chart of a run is sent first, and must not move when the texts above it arrive. */
+.st-key-run-heading { min-height: 5.5rem; }
+.st-key-run-metrics { min-height: 4.75rem; }
 @media (max-width: 640px) {
   [data-testid=stMainBlockContainer] { padding-left: 1rem; padding-right: 1rem; }
 }

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 import streamlit as st
 
 from dashboard.data_source import TimedResult
+from dashboard.words import column_heading, column_help, reason_name
 from ockham.arrow_values import table_rows
 
 RATE_COLUMNS = (
@@ -42,6 +43,7 @@ def data_table(
     key: str,
     *,
     columns: tuple[str, ...] = (),
+    headings: bool = True,
     selectable: bool = False,
     height: int | str = "auto",
     width: int | str = "stretch",
@@ -53,6 +55,7 @@ def data_table(
         table: Rows. Text in cells is never read as markup.
         key: Key of the widget.
         columns: Columns to show, in this order. Empty shows all.
+        headings: Show words as headings, and names of reason codes. Results of user SQL stay as they are.
         selectable: Allow selecting one row, by mouse or with the space bar.
         height: Height in pixels. `auto` shows up to ten rows.
         width: Width in pixels, or `stretch`.
@@ -60,12 +63,13 @@ def data_table(
 
     """
     visible = table.select(list(columns)) if columns else table
+    visible = add_reason_names(visible) if headings else visible
     options: dict[str, Any] = {"on_select": "rerun", "selection_mode": "single-row"} if selectable else {}
     event = st.dataframe(
         round_rates(visible),
         hide_index=True,
         key=key,
-        column_config=column_formats(visible),
+        column_config=column_formats(visible, headings=headings),
         placeholder="-",
         height=height,
         width=width,
@@ -96,18 +100,34 @@ def round_rates(table: pa.Table) -> pa.Table:
     return table
 
 
-def column_formats(table: pa.Table) -> dict[str, Any]:
-    """Return the Streamlit column configuration of a table."""
-    formats: dict[str, Any] = {}
-    for field in table.schema:
-        if field.name in RATE_COLUMNS:
-            formats[field.name] = st.column_config.NumberColumn(format="percent")
-        elif field.name in COUNT_COLUMNS:
-            formats[field.name] = st.column_config.NumberColumn(format="localized")
-        elif pa.types.is_floating(field.type):
-            formats[field.name] = st.column_config.NumberColumn(format="%.5g")
-        elif pa.types.is_integer(field.type):
-            formats[field.name] = st.column_config.NumberColumn(format="%d")
-        elif pa.types.is_timestamp(field.type):
-            formats[field.name] = st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm:ss", help="UTC")
-    return formats
+def add_reason_names(table: pa.Table) -> pa.Table:
+    """Return the table with the plain name of each reason code in a column before it."""
+    if "reason_code" not in table.column_names or "reason" in table.column_names:
+        return table
+    codes = table["reason_code"].to_pylist()
+    names = pa.array([None if code is None else reason_name(code) for code in codes], pa.string())
+    return table.add_column(table.column_names.index("reason_code"), "reason", names)
+
+
+def column_formats(table: pa.Table, *, headings: bool = True) -> dict[str, Any]:
+    """Return the Streamlit column configuration of a table: heading, meaning on hover, number format."""
+    return {field.name: _column_format(field, headings=headings) for field in table.schema}
+
+
+def _column_format(field: pa.Field, *, headings: bool) -> Any:
+    name, columns = field.name, st.column_config
+    texts: dict[str, Any] = {"label": None, "help": None}
+    if headings:
+        texts = {"label": column_heading(name), "help": column_help(name)}
+    if pa.types.is_timestamp(field.type):
+        texts["help"] = texts["help"] or "UTC"
+        return columns.DatetimeColumn(format="YYYY-MM-DD HH:mm:ss", **texts)
+    if name in RATE_COLUMNS:
+        return columns.NumberColumn(format="percent", **texts)
+    if name in COUNT_COLUMNS:
+        return columns.NumberColumn(format="localized", **texts)
+    if pa.types.is_floating(field.type):
+        return columns.NumberColumn(format="%.5g", **texts)
+    if pa.types.is_integer(field.type):
+        return columns.NumberColumn(format="%d", **texts)
+    return columns.Column(**texts)

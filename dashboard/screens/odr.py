@@ -9,6 +9,7 @@ import streamlit as st
 
 from dashboard.data_source import TimedResult, odr_folder, query_or_error, run_page_query, runs_folder
 from dashboard.layout import page_header, section
+from dashboard.record_text import record_text_section
 from dashboard.tables import data_table, query_table
 from ockham.errors import OckhamError
 from ockham.formatting import today
@@ -117,8 +118,18 @@ def constraint_row(row: dict[str, Any]) -> dict[str, Any]:
     return cells
 
 
+def text_section(selected: str) -> None:
+    """Show the text of one record, with owners and dates."""
+    try:
+        record_text_section(find_record(lint_folder(odr_folder()), selected))
+    except OckhamError as error:
+        st.error("The text of this record cannot be read.", icon=":material/error:")
+        st.code(str(error), language=None)
+
+
 def record_section(selected: str) -> None:
-    """Show the constraints, evidence and findings of one record."""
+    """Show the text, constraints, evidence and findings of one record."""
+    text_section(selected)
     section("Constraints: claimed and measured")
     if not check_section(selected):
         claims = query_or_error(run_page_query, "odr_claims", id=selected)

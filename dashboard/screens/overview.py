@@ -12,6 +12,7 @@ from dashboard.data_source import TimedResult, query_or_error, run_page_query, r
 from dashboard.layout import chart, no_runs_hint, page_header, section
 from dashboard.metric_cards import metric_cards
 from dashboard.tables import query_table
+from dashboard.verifier import run_verifier
 from ockham.savings import SAVINGS_REASONS
 
 QUESTION = "Which runs exist, and which need attention?"
@@ -46,7 +47,7 @@ def attention_section(attention: TimedResult | None) -> None:
             st.switch_page(f"screens/{selected['page']}.py", query_params={"run": selected["run_id"]})
     elif not store().broken:
         st.text(
-            "Nothing. All runs are finished and have finite losses. "
+            "Nothing in the figures. All runs are finished and have finite losses. "
             "The rates of all runs with enough data are inside the bands of their policies."
         )
 
@@ -114,7 +115,8 @@ def page() -> None:
         else:
             no_runs_hint()
         return
-    flagged = {row["run_id"] for row in attention.rows()} | set(broken) if attention is not None else set()
+    flagged = {row["run_id"] for row in attention.rows()} if attention is not None else set()
+    flagged |= {*broken, *run_verifier().broken()}
     unfinished = sum(row["state"] == "UNFINISHED" for row in rows)
     page_header(QUESTION, summary_sentence(len(rows), unfinished, len(broken), len(flagged)))
     newest = rows[0]

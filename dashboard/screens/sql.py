@@ -97,7 +97,7 @@ def show_result(text: str, values: dict[str, str]) -> None:
         return
     if result.truncated:
         st.warning(f"The result has more than {MAX_RESULT_ROWS:,} rows. Only the first ones are shown.")
-    data_table(result.table, "answer", alt=f"{result.table.num_rows} rows.")
+    data_table(result.table, "answer", headings=False, alt=f"{result.table.num_rows} rows.")
     query_details(TimedResult(result.table, text, parameters, time.perf_counter() - start), "answer")
     auto_chart(result.table)
 

@@ -21,6 +21,7 @@ from ockham.arrow_values import table_rows
 from ockham.catalog.raw_views import create_raw_views, drop_arrow_sources, load_table, plugin_kind_views
 from ockham.catalog.run_reader import RunFiles, RunReader
 from ockham.catalog.schemas import LEDGER_COLUMNS, ODR_SCHEMAS, ODR_TABLE_DESCRIPTIONS
+from ockham.catalog.snapshot import CatalogSnapshot
 from ockham.catalog.spill import make_spill_dir
 from ockham.catalog.views import load_question, load_views
 from ockham.errors import MissingParameterError, QueryError, UnverifiableError
@@ -167,6 +168,11 @@ class Catalog:
     def rows(self, text: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """Run trusted SQL and return the rows as dictionaries, see `sql`."""
         return table_rows(self.sql(text, parameters))
+
+    def snapshot(self) -> CatalogSnapshot:
+        """Return the version of the last scan, for several queries that must see the same files."""
+        with self._lock:
+            return CatalogSnapshot(self.connection.cursor(), self.version)
 
     def ask(self, name: str, **parameters: Any) -> pa.Table:
         """Run a saved question and return the result.

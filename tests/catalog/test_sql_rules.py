@@ -17,6 +17,8 @@ EXCEPTIONS = {
     "why_skipped.sql": "explains one batch on every rank and attempt",
     "pages/adjacent_decisions.sql": "finds the neighbours of one decision in its log",
     "pages/batch_decisions.sql": "shows the rank that the page selects",
+    "pages/checkpoint_files.sql": "lists every saved file, also of superseded work",
+    "pages/search.sql": "finds every decision and checkpoint by name",
     "pages/decision.sql": "shows one decision",
     "pages/decisions_by_id_prefix.sql": "finds decisions by ID",
     "pages/timeline_events.sql": "lists every resume",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import functools
 import hashlib
 import json
 import logging
@@ -15,12 +14,9 @@ import zlib
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from streamlit.components.v2 import manifest_scanner
-from streamlit.testing.v1 import AppTest
 from typer.testing import CliRunner
 
-from dashboard import timeline_charts
-from ockham import resources
+from dashboard import run_panels
 from ockham.catalog import Catalog
 from ockham.cli import build_app
 from ockham.record.ledger import append_entry
@@ -46,18 +42,11 @@ PAGES = (
     "odr",
     "sql",
     "integrity",
+    "checkpoints",
+    "search",
 )
 pytestmark = pytest.mark.filterwarnings("ignore")
 logging.getLogger("streamlit").setLevel(logging.CRITICAL)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _cached_component_scan():
-    """Scan the installed packages for components once. Each AppTest would take 0.4 s for it."""
-    with pytest.MonkeyPatch.context() as patch:
-        scan = functools.cache(manifest_scanner.scan_component_manifests)
-        patch.setattr(manifest_scanner, "scan_component_manifests", scan)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -68,19 +57,10 @@ def runs(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def open_page(monkeypatch, tmp_path):
-    def open_app(runs, page, **query):
-        monkeypatch.setenv("OCKHAM_RUNS", str(runs))
-        monkeypatch.setenv("OCKHAM_ODR", str(tmp_path / "no-odr"))
-        test = AppTest.from_file(str(resources.data_root() / "dashboard" / "app.py"), default_timeout=60)
-        if page != "overview":
-            test.switch_page(f"screens/{page}.py")
-        for key, value in query.items():
-            test.query_params[key] = value
-        return test.run()
-
-    return open_app
+def component_messages(test, name):
+    """Return the data of all components of a kind."""
+    found = [element.proto for element in test.get("bidi_component")]
+    return [json.loads(proto.json) for proto in found if proto.component_name == f"ockham_{name}"]
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -235,8 +215,8 @@ def test_decision_of_a_large_run_is_not_verified_until_requested(open_page, runs
 
 def test_sql_page_refuses_statements_that_write(open_page, runs):
     """A SELECT returns rows. A statement that writes is refused with a message."""
-    test = open_page(runs, "sql", sql="select count(*) as n from runs")
-    assert test.dataframe
+    test = open_page(runs, "sql", sql="select count(*) as n, 'WARMUP' as reason_code from runs")
+    assert list(test.dataframe[-1].value) == ["n", "reason_code"]
     assert not test.error
     refused = open_page(runs, "sql", sql="drop table runs")
     assert refused.error
@@ -293,7 +273,7 @@ def test_run_page_with_live_and_torn_log_shows_no_error(open_page, tmp_path):
         run.flush()
         test = open_page(tmp_path, "run")
         assert not test.exception
-        assert "UNFINISHED" in test.text[0].value
+        assert "live: not finished" in test.text[0].value
     with run.folder.segments(1, 0)[0].open("ab") as file:
         file.write(b'{"torn')
     assert not open_page(tmp_path, "run").exception
@@ -504,35 +484,40 @@ def test_failing_chart_shows_error_and_rest_of_page(open_page, runs, monkeypatch
     def fail(*_):
         raise RuntimeError("cannot draw this")
 
-    monkeypatch.setattr(timeline_charts, "loss_chart", fail)
+    monkeypatch.setattr(run_panels, "loss_panel", fail)
     test = open_page(runs, "run", run="first")
     assert test.error[0].value == "This chart cannot be drawn."
     assert any("cannot draw this" in code.value for code in test.code)
-    assert test.dataframe
+    assert component_messages(test, "decision_list")
     assert "Traceback" in capsys.readouterr().err
 
 
 def test_decision_filter_is_read_from_and_written_to_url(open_page, runs):
     """The filter of the decision list is part of the URL."""
     test = open_page(runs, "run", run="first", of="gate SKIP")
-    shown = test.dataframe[0].value
-    assert set(shown["plugin"]) == {"gate"}
-    assert set(shown["action"]) == {"SKIP"}
+    [shown] = component_messages(test, "decision_list")
+    assert {row["what"] for row in shown["rows"]} == {"gate: skip"}
     test.selectbox(key="filter-first").set_value("memory REJECT")
-    assert set(test.run().dataframe[0].value["plugin"]) == {"memory"}
+    [shown] = component_messages(test.run(), "decision_list")
+    assert {row["what"] for row in shown["rows"]} == {"memory: reject"}
     assert "memory REJECT" in test.query_params["of"]
 
 
 def test_run_page_shows_loss_of_served_batches(open_page, tmp_path):
-    """Runs that are served while they are trained have a section for the loss of served batches."""
+    """Runs that are served while they are trained have a panel for the loss of served batches."""
     with Run(plugins=[], runs=tmp_path, run_id="served") as run:
         for i in range(5):
             ctx = run.start_batch(i, 2.0)
             ctx.custom.update(served_loss=2.0, served_new_loss=3.0, served_familiar_loss=1.5)
             run.end_batch(ctx)
-    assert "Loss of served batches, nats/token" in [
-        part.value for part in open_page(tmp_path, "run").subheader
-    ]
+    [sent] = component_messages(open_page(tmp_path, "run"), "timeseries")
+    panel = next(panel for panel in sent["panels"] if panel["key"] == "served")
+    # Five equal values are sent as one.
+    assert {line["name"]: line["y"]["start"] for line in panel["lines"]} == {
+        "all": 2.0,
+        "new text": 3.0,
+        "familiar text": 1.5,
+    }
 
 
 def test_decision_page_with_infinite_threshold_shows_no_margin(open_page, tmp_path):

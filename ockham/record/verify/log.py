@@ -150,15 +150,15 @@ class LogVerifier:
     def _report_mismatches(self, match: HeadMatch, what: str, hint: str = "") -> None:
         """Add a finding for lost events, and one for each head that the lines contradict."""
         if match.largest > match.events:
-            self._report_tampering(match.describe(what)[0] + hint)
+            self._report_tampering(match.describe(what)[0] + hint, match.events)
         first = self.tree.first_mismatch
         at = "" if first is None else f"; event {first} differs from its tile"
         for size in match.differing:
-            self._report_tampering(f"the first {size} events differ from the {what} ones{at}")
+            self._report_tampering(f"the first {size} events differ from the {what} ones{at}", first)
 
-    def _report_tampering(self, message: str) -> None:
+    def _report_tampering(self, message: str, sequence: int | None) -> None:
         self.tamper_cause = f"the lines of log {self.attempt}-{self.rank}"
-        self._finding("tampering", self.path, message, self.tamper_cause)
+        self._finding("tampering", self.path, message, self.tamper_cause, sequence)
 
     def _tiles(self) -> None:
         """Check the tiles of the newest signed tree, and those of a later one that a crash left."""
@@ -223,9 +223,11 @@ class LogVerifier:
         expected = self._hashes(levels, level, index)[:width]
         return len(expected) == width and read_if_possible(path) == b"".join(expected)
 
-    def _finding(self, kind: Any, place: Path, message: str, cause: str = "") -> None:
+    def _finding(
+        self, kind: Any, place: Path, message: str, cause: str = "", sequence: int | None = None
+    ) -> None:
         inside = place.relative_to(self.folder.path) if place.is_relative_to(self.folder.path) else place
-        self.report.add(kind, inside, message, cause=cause)
+        self.report.add(kind, inside, message, sequence, cause)
 
 
 def _world_size(segment: Path) -> int:

@@ -77,6 +77,27 @@ def test_findings_without_a_cause_are_not_grouped():
     ]
 
 
+def test_finding_contains_sequence_of_first_changed_line(run):
+    """Readers of the report find the line without reading messages."""
+    before = run.segments(1, 0)[0].read_bytes().splitlines()
+    change_one_byte(run)
+    after = run.segments(1, 0)[0].read_bytes().splitlines()
+    [changed] = [i for i, lines in enumerate(zip(before, after, strict=True)) if lines[0] != lines[1]]
+    report = verify_run(run)
+    findings = [finding for finding in report.findings if finding.kind == "tampering"]
+    assert {finding.sequence for finding in findings} == {changed}
+
+
+def test_finding_contains_sequence_of_first_missing_line(run):
+    """A deleted line at the end is the first missing one."""
+    path = run.segments(1, 0)[0]
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:-3]))
+    report = verify_run(run)
+    lost = next(finding for finding in report.findings if finding.kind == "tampering")
+    assert lost.sequence == len(lines) - 3
+
+
 def test_report_orders_findings_by_severity(run):
     """Causes come before consequences, notes come last."""
     change_one_byte(run)
