@@ -20,6 +20,7 @@ from dashboard import run_panels
 from ockham.catalog import Catalog
 from ockham.cli import build_app
 from ockham.record.ledger import append_entry
+from ockham.record.parquet.coverage import sidecar_path
 from ockham.record.requests import event_fields
 from ockham.record.run_folder import RunFolder
 from ockham.record.tlog.note import load_or_create_signer
@@ -163,7 +164,7 @@ def lie_in_parquet(folder, row):
     actions[ids.index(row["decision_id"])] = "FORGED"
     at = table.schema.get_field_index("action")
     pq.write_table(table.set_column(at, table.schema.field("action"), pa.array(actions)), path)
-    sidecar = path.with_suffix(".json")
+    sidecar = sidecar_path(path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     sidecar.write_text(json.dumps({**json.loads(sidecar.read_bytes()), "sha256": digest}))
 
