@@ -44,14 +44,14 @@ def format_number(value: float | None) -> str:
 
 def search_page() -> None:
     """Show the page without a decision in the URL: select one by iteration, or enter its ID."""
-    page_header(QUESTION, "Select an iteration and one of its decisions, or enter the ID of a decision.")
     run_id = select_run()
+    if run_id is None:
+        return
+    page_header(QUESTION, "Select an iteration and one of its decisions, or enter the ID of a decision.")
     left, right = st.columns([1, 2])
     decision_id = right.text_input("Decision ID", key="decision-id").strip().lower()
     if decision_id:
         open_decision(decision_id)
-    if run_id is None:
-        return
     requested = parse_number(st.query_params.get("iter", ""))
     last = first_row("iteration_range", run_id).get("last") or 0
     iteration = int(

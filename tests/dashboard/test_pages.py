@@ -93,7 +93,7 @@ def test_unknown_run_in_url_shows_error_and_no_other_run(open_page, runs, page, 
     assert not test.exception
     assert test.error
     assert test.code[0].value == name[:300]
-    assert not test.title
+    assert [title.value for title in test.title] == ["Run not found"]
 
 
 def test_decision_url_shows_sentence_chain_and_provenance(open_page, runs):
@@ -192,6 +192,22 @@ def test_integrity_page_reports_tampering(open_page, tmp_path):
     segment.write_bytes(b"".join(lines[:-2]))
     test = open_page(tmp_path, "integrity")
     assert test.text[0].value.startswith("No: tampering")
+    lines = [code.value for code in test.code if "signed" in code.value]
+    assert len(lines[0].splitlines()) == 1, "findings of one cause are one line"
+
+
+def test_integrity_page_grades_a_run_by_whose_key_signed_it(open_page, tmp_path, monkeypatch):
+    """A key that came with the run proves only that the run agrees with itself."""
+    make_run(tmp_path / "runs", "a", batches=10)
+    own = str(load_or_create_signer().verifier)
+    assert (
+        open_page(tmp_path / "runs", "integrity").text[0].value.startswith("Yes. The log is signed by this")
+    )
+    monkeypatch.setenv("OCKHAM_KEY_DIR", str(tmp_path / "other"))
+    test = open_page(tmp_path / "runs", "integrity")
+    assert test.text[0].value.startswith("Consistent, but only with a key that came with the run.")
+    test.text_input(key="key").set_value(own)
+    assert test.run().text[0].value.startswith("Yes. The log agrees with the key or pins that were given.")
 
 
 @pytest.mark.parametrize("times", ["new", "old"])
@@ -434,9 +450,7 @@ def test_run_page_shows_loss_of_served_batches(open_page, tmp_path):
             ctx = run.start_batch(i, 2.0)
             ctx.custom.update(served_loss=2.0, served_new_loss=3.0, served_familiar_loss=1.5)
             run.end_batch(ctx)
-    assert "Loss of served batches, nats/token" in [
-        part.value for part in open_page(tmp_path, "run").subheader
-    ]
+    assert "Loss of served batches, nats/token" in [part.value for part in open_page(tmp_path, "run").header]
 
 
 def test_decision_page_with_infinite_threshold_shows_no_margin(open_page, tmp_path):
