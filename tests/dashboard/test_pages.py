@@ -102,7 +102,7 @@ def test_decision_url_shows_sentence_chain_and_provenance(open_page, runs):
         "select * from gate_decisions where run_id = 'first' and action = 'SKIP' limit 1"
     )[0]
     test = open_page(runs, "decision", decision=row["decision_id"])
-    expected = f"Iteration {row['iter_num']}: gate decided SKIP because of BELOW_THRESHOLD"
+    expected = f"Iteration {row['iter_num']}: gate decided SKIP because: loss below the threshold (BELOW"
     assert expected in test.text[0].value
     provenance, command = (
         next(code for code in test.code if word in code.value) for word in ("decision   ", "ockham prove")
