@@ -77,7 +77,7 @@ st.set_page_config(
     initial_sidebar_state=SIDEBAR_PIXELS,
 )
 st.html(CSS)
-st.html(SCRIPT, unsafe_allow_javascript=True)
+st.container(key="script").html(SCRIPT, unsafe_allow_javascript=True)
 try:
     show_page()
 except OckhamError as error:

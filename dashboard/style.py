@@ -41,7 +41,7 @@ CSS = """<style>
 }
 /* Captions and labels of axes: at least 4.5:1 on the background of each mode. */
 [data-testid=stCaptionContainer], [data-testid=stCaptionContainer] p, [data-testid=stMetric] label p {
-  color: #575757;
+  color: #575757; opacity: 1;
 }
 [data-testid=stVegaLiteChart] :is(.role-axis-label, .role-axis-title, .role-legend-label) text {
   fill: #575757;
@@ -57,7 +57,8 @@ CSS = """<style>
 :is(a, button, summary, [role=tab], [role=button], .ockham-term):focus-visible {
   outline: 2px solid #1C83CC !important; outline-offset: 2px;
 }
-.st-key-search { flex-wrap: nowrap; }
+.st-key-script, :has(> .st-key-script) { display: none; }
+.st-key-search { flex-wrap: nowrap; max-width: 100%; }
 .ockham-broken {
   padding: .6rem .9rem; border-radius: .4rem; background: #c92a2a; color: #fff; font-weight: 600;
 }
@@ -71,6 +72,7 @@ CSS = """<style>
 }
 @media (max-width: 640px) {
   [data-testid=stMainBlockContainer] { padding-left: 1rem; padding-right: 1rem; }
+  .st-key-search > :first-child { flex: 1 1 8rem; min-width: 0; width: auto !important; }
 }
 </style>"""
 # On a phone the menu covers the page, and Streamlit closes only its own menu after a choice.

@@ -115,7 +115,7 @@ def report_sentence(report: dict[str, Any], *, has_keys: bool = False) -> str:
 
 
 def _failed_classes(report: dict[str, Any]) -> list[str]:
-    return [kind for kind in report["counts"] if kind not in NOTE_CLASSES]
+    return [kind for kind in CLASS_DESCRIPTIONS if kind in report["counts"] and kind not in NOTE_CLASSES]
 
 
 def show_findings(report: dict[str, Any], *, has_keys: bool) -> None:
@@ -129,8 +129,9 @@ def show_findings(report: dict[str, Any], *, has_keys: bool) -> None:
     with st.container(horizontal=True):
         for label, value in totals.items():
             st.metric(label, f"{value:,}", border=True, width=168)
-    for kind, count in sorted(report["counts"].items(), key=lambda item: (item[0] in NOTE_CLASSES, item[0])):
-        _show_finding_class(report, kind, count)
+    for kind in CLASS_DESCRIPTIONS:
+        if kind in report["counts"]:
+            _show_finding_class(report, kind, report["counts"][kind])
     section("Logs")
     data_table(pa.Table.from_pylist(report["logs"]), "logs", alt="Logs, one per attempt and rank.")
     st.text("Checked: " + ", ".join(f"{number:,} {name}" for name, number in report["checked"].items()))

@@ -144,6 +144,19 @@ def test_changed_digit_in_signed_log_is_red_on_every_page(page, address, folder)
     assert banner.count() == 0
 
 
+# Colour of an element on a background, mixed by the opacity of the element and all its parents.
+SHOWN_COLOURS = """(all, background) => all.map((element) => {
+  const style = getComputedStyle(element);
+  const numbers = (text) => text.match(/[0-9.]+/g).map(Number);
+  const [red, green, blue, alpha = 1] = numbers(element.closest('svg') ? style.fill : style.color);
+  let opacity = alpha;
+  for (let e = element; e; e = e.parentElement) opacity *= Number(getComputedStyle(e).opacity);
+  const under = numbers(background);
+  const mix = [red, green, blue].map((value, i) => value * opacity + under[i] * (1 - opacity));
+  return `rgb(${mix.join(', ')})`;
+})"""
+
+
 def relative_luminance(colour):
     """Return the luminance of `rgb(r, g, b)` by WCAG 2.2."""
     parts = [float(part) / 255 for part in colour[colour.index("(") + 1 : -1].split(",")[:3]]
@@ -192,9 +205,7 @@ def test_small_text_has_the_contrast_of_wcag_aa(chromium, address, folder, schem
             "getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor"
         )
         for selector in TEXTS:
-            colours = page.locator(selector).evaluate_all(
-                "all => all.map(e => e.closest('svg') ? getComputedStyle(e).fill : getComputedStyle(e).color)"
-            )
+            colours = page.locator(selector).evaluate_all(SHOWN_COLOURS, background)
             for colour in set(colours):
                 seen.add(selector)
                 assert contrast(colour, background) >= 4.5, (name, selector, colour, background)
