@@ -213,6 +213,9 @@ def _fleet_status() -> None:
         subject = "The log of 1 run is" if len(broken) == 1 else f"The logs of {len(broken):,} runs are"
         _red_banner(f"{subject} not intact. Do not rely on figures of these runs.", broken)
     show_facts([*fleet_facts(states), ("", "as of", f"{page_snapshot().read:%Y-%m-%d %H:%M:%S} UTC")])
+    # These pages do not follow live runs, so that a table does not change while it is read.
+    if store().version != page_snapshot().version and st.button("Show newer data", key="newer"):
+        st.rerun()
 
 
 def fleet_facts(states: Mapping[str, LogState]) -> list[tuple[str, str, str]]:
