@@ -13,6 +13,7 @@ from dashboard.data_source import query_or_error, run_page_query
 from dashboard.layout import auto_refresh, chart_section, page_header, section, select_run
 from dashboard.metric_cards import band_sentence, first_row, savings_clause
 from dashboard.tables import query_table
+from dashboard.words import glossary_line
 from ockham.savings import SAVINGS_REASONS
 
 QUESTION = "Is the update rate of the gate in its band?"
@@ -114,6 +115,7 @@ def draw() -> None:
     rate_section(row)
     margin_section(row)
     reasons_section()
+    glossary_line("update, skip", "update rate", "band", "shadow", "reason code")
 
 
 auto_refresh(draw, run_id)

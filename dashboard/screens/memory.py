@@ -12,6 +12,7 @@ from dashboard.layout import auto_refresh, chart_section, page_header, section, 
 from dashboard.metric_cards import band_sentence, first_row
 from dashboard.people import people_section
 from dashboard.tables import query_table
+from dashboard.words import glossary_line
 
 QUESTION = "Which checkpoints were accepted, and did the Occam Quotient improve?"
 run_id = select_run()
@@ -118,6 +119,10 @@ def draw() -> None:
     )
     near_misses_section()
     people_section(str(run_id))
+    st.page_link(
+        "screens/checkpoints.py", label="Checkpoints and their files", query_params={"run": str(run_id)}
+    )
+    glossary_line("Occam Quotient (OQ)", "accept rate", "drift", "checkpoint", "band")
 
 
 auto_refresh(draw, run_id)

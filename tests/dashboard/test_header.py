@@ -9,6 +9,7 @@ import logging
 import re
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from dashboard import verifier
 from dashboard.address import RUN_PAGES
@@ -80,6 +81,26 @@ def test_key_of_another_machine_is_not_called_own(open_page, tmp_path, verify_al
     open_page(tmp_path / "runs", "run", run="first")
     verify_all()
     assert "by a key that came with the run" in read_header(open_page(tmp_path / "runs", "run", run="first"))
+
+
+def test_trusted_key_is_named_and_another_key_is_red(open_page, tmp_path, verify_all, monkeypatch):
+    """With keys of the command line, a run that another key has signed is broken."""
+    make_run(tmp_path / "runs", "first", batches=12)
+    monkeypatch.setenv("OCKHAM_TRUSTED_KEYS", str(load_or_create_signer().verifier))
+    open_page(tmp_path / "runs", "run", run="first")
+    verify_all()
+    assert "by a trusted key" in read_header(open_page(tmp_path / "runs", "run", run="first"))
+    integrity = open_page(tmp_path / "runs", "integrity", run="first")
+    assert integrity.text[0].value.startswith("Yes. The log agrees with the key or pins that were given.")
+    monkeypatch.setenv("OCKHAM_KEY_DIR", str(tmp_path / "other"))
+    monkeypatch.setenv("OCKHAM_TRUSTED_KEYS", str(load_or_create_signer().verifier))
+    make_run(tmp_path / "runs", "second", batches=12)
+    (tmp_path / "runs" / "first" / "run.json").touch()
+    results = verifier.run_verifier()._results
+    results["first"] = results["first"]._replace(seconds=0.0)
+    verify_all()
+    assert banners(open_page(tmp_path / "runs", "run", run="first"))
+    assert not banners(open_page(tmp_path / "runs", "run", run="second"))
 
 
 @pytest.mark.parametrize("page", [*RUN_PAGES, *OTHER_PAGES])
@@ -196,3 +217,34 @@ def test_states_of_many_runs_do_not_read_their_files(tmp_path, monkeypatch):
         "a": "verified",
         "b": "not verified",
     }
+
+
+def test_page_across_runs_offers_newer_data_instead_of_changing(tmp_path, monkeypatch):
+    """The figures stay those of the moment in the header, until the reader asks for newer ones."""
+
+    def page():
+        import os
+
+        import streamlit as st
+
+        from dashboard import data_source, header
+        from tests.helpers.runs import make_run
+
+        data_source.SCAN_INTERVAL_SECONDS = 0.0
+        data_source.renew_snapshot()
+        if "written" not in st.session_state:
+            st.session_state["written"] = True
+            make_run(os.environ["OCKHAM_RUNS"], "second", batches=12)
+        header._fleet_status()
+        st.text(str(len(header.run_ids())))
+
+    monkeypatch.setattr("dashboard.data_source.SCAN_INTERVAL_SECONDS", 0.5)
+    monkeypatch.setenv("OCKHAM_RUNS", str(tmp_path))
+    monkeypatch.setenv("OCKHAM_ODR", str(tmp_path / "no-odr"))
+    make_run(tmp_path, "first", batches=12)
+    test = AppTest.from_function(page).run()
+    assert not test.exception
+    assert test.text[0].value == "1"
+    test = test.button(key="newer").click().run()
+    assert test.text[0].value == "2"
+    assert not test.button
