@@ -193,6 +193,8 @@ def _key_facts(state: LogState) -> list[tuple[str, str, str]]:
         return []
     facts = [("", "signed", f"{state.signed:,} of {state.events:,} events")]
     key = "this machine's key" if state.is_own_key else "a key that came with the run"
+    if state.is_trusted_key:
+        key = "a trusted key"
     if not state.keys:
         key = "nobody"
     facts.append(("", "by", key))

@@ -18,9 +18,17 @@ from typing import Any, TextIO
 
 from ockham.errors import OckhamError
 from ockham.record.run_folder import RunFolder
+from ockham.record.tlog.note import VerifierKey, parse_key
 from ockham.record.verify.run import verify_run
 
 NICENESS = 10
+# Verifier keys of `ockham dashboard --key`, one per line.
+KEYS_VARIABLE = "OCKHAM_TRUSTED_KEYS"
+
+
+def trusted_keys() -> list[VerifierKey]:
+    """Return the keys with which the dashboard was started. Empty: the key that each run names is used."""
+    return [parse_key(line) for line in os.environ.get(KEYS_VARIABLE, "").splitlines()]
 
 
 def verify_to_dict(runs: str, run_id: str, parent: int | None = None) -> dict[str, Any]:
@@ -41,7 +49,7 @@ def verify_to_dict(runs: str, run_id: str, parent: int | None = None) -> dict[st
             raise SystemExit(1)
 
     try:
-        report = verify_run(RunFolder(runs, run_id), progress=require_parent)
+        report = verify_run(RunFolder(runs, run_id), keys=trusted_keys(), progress=require_parent)
     except (OckhamError, OSError) as error:
         return {"error": str(error)}
     # A defect in one run must not end the verification of the others.

@@ -21,7 +21,7 @@ from typing import Any, Literal, NamedTuple
 import streamlit as st
 
 from dashboard.data_source import folder_state, runs_folder
-from dashboard.verification_worker import verify_to_dict
+from dashboard.verification_worker import trusted_keys, verify_to_dict
 from ockham.errors import BadInputError
 from ockham.record.run_folder import LEDGER, RunFolder, list_runs
 from ockham.record.tlog.note import local_verifier_key
@@ -59,6 +59,7 @@ class LogState(NamedTuple):
         pinned: Number of events that a pin covers.
         keys: Verifier keys that have signed.
         is_own_key: True if the only key is that of the user of this machine.
+        is_trusted_key: True if the dashboard was started with the keys that it accepts.
         problem: Class of the gravest finding, or empty.
         place: Where the first finding of this class is.
         sequence: Its event, if it is about one.
@@ -75,6 +76,7 @@ class LogState(NamedTuple):
     pinned: int = 0
     keys: tuple[str, ...] = ()
     is_own_key: bool = False
+    is_trusted_key: bool = False
     problem: str = ""
     place: str = ""
     sequence: int | None = None
@@ -114,6 +116,7 @@ def read_report(report: dict[str, Any], checked: dt.datetime) -> LogState:
         pinned=sum(log["pinned"] for log in logs),
         keys=keys,
         is_own_key=len(keys) == 1 and keys[0] == _local_key(),
+        is_trusted_key=bool(keys and trusted_keys()),
     )
     kinds = [kind for kind in CLASS_DESCRIPTIONS if kind in report["counts"] and kind not in NOTE_CLASSES]
     if not kinds:

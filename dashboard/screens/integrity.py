@@ -12,6 +12,7 @@ import streamlit as st
 from dashboard.data_source import folder_state, query_or_error, run_page_query, run_sql, runs_folder
 from dashboard.layout import page_header, query_details, section, select_run
 from dashboard.tables import data_table
+from dashboard.verification_worker import trusted_keys
 from dashboard.verifier import read_report, run_verifier
 from dashboard.words import glossary_line
 from ockham.errors import OckhamError
@@ -82,7 +83,8 @@ def cached_verification(events: int, pins: list[bytes], keys: list[VerifierKey])
         def show_progress(done: int) -> None:
             bar.progress(min(1.0, done / max(1, events)), f"{done:,} of {events:,} events")
 
-        report = verify_run(folder, pins=pins, keys=keys, progress=show_progress)
+        accepted = keys or trusted_keys()
+        report = verify_run(folder, pins=pins, keys=accepted, progress=show_progress)
         st.session_state[cache_key] = report.to_dict()
         bar.empty()
         stop.empty()
@@ -228,7 +230,7 @@ def verification_section(events: int) -> None:
             st.code(str(error), language=None)
         return
     with output:
-        show_findings(report, has_keys=bool(pins or keys))
+        show_findings(report, has_keys=bool(pins or keys or trusted_keys()))
 
 
 def page() -> None:

@@ -9,7 +9,15 @@ from typing import Annotated
 
 import typer
 
-from ockham.cli.options import DEFAULT_ODR_DIR, DEFAULT_RUNS, OdrDirOption, RunsOption
+from ockham.cli.options import (
+    DEFAULT_ODR_DIR,
+    DEFAULT_RUNS,
+    KeyFileOption,
+    KeyOption,
+    OdrDirOption,
+    RunsOption,
+    read_trusted_keys,
+)
 from ockham.cli.output import print_note
 from ockham.errors import MissingExtraError
 
@@ -42,17 +50,20 @@ def dashboard(
         ),
     ] = "127.0.0.1",
     open_browser: Annotated[bool, typer.Option("--open", help="Open a browser.")] = False,
+    key: KeyOption = None,
+    key_file: KeyFileOption = None,
     odr_dir: OdrDirOption = DEFAULT_ODR_DIR,
     runs: RunsOption = DEFAULT_RUNS,
 ) -> None:
     """Show the audit pages in a browser.
 
-    The pages show runs, decisions, gate, memory and OQ, SQL, and integrity. Ctrl-C ends the server.
+    The pages show runs, decisions, gate, memory and OQ, SQL, and integrity. All runs are verified in the
+    background, with the keys of --key, else with the key that each run names. Ctrl-C ends the server.
 
     Examples:
       ockham dashboard
 
-      ockham --runs /data/runs dashboard --port 0 --open
+      ockham --runs /data/runs dashboard --port 0 --open --key-file ockham.key.pub
     """
     import importlib.util
 
@@ -67,6 +78,7 @@ def dashboard(
         **os.environ,
         "OCKHAM_RUNS": str(runs.resolve()),
         "OCKHAM_ODR": str(odr_dir.resolve()),
+        "OCKHAM_TRUSTED_KEYS": "\n".join(str(trusted) for trusted in read_trusted_keys(key, key_file)),
         "PYTHONPATH": os.pathsep.join(paths),
     }
     if not runs.is_dir():

@@ -83,6 +83,26 @@ def test_key_of_another_machine_is_not_called_own(open_page, tmp_path, verify_al
     assert "by a key that came with the run" in read_header(open_page(tmp_path / "runs", "run", run="first"))
 
 
+def test_trusted_key_is_named_and_another_key_is_red(open_page, tmp_path, verify_all, monkeypatch):
+    """With keys of the command line, a run that another key has signed is broken."""
+    make_run(tmp_path / "runs", "first", batches=12)
+    monkeypatch.setenv("OCKHAM_TRUSTED_KEYS", str(load_or_create_signer().verifier))
+    open_page(tmp_path / "runs", "run", run="first")
+    verify_all()
+    assert "by a trusted key" in read_header(open_page(tmp_path / "runs", "run", run="first"))
+    integrity = open_page(tmp_path / "runs", "integrity", run="first")
+    assert integrity.text[0].value.startswith("Yes. The log agrees with the key or pins that were given.")
+    monkeypatch.setenv("OCKHAM_KEY_DIR", str(tmp_path / "other"))
+    monkeypatch.setenv("OCKHAM_TRUSTED_KEYS", str(load_or_create_signer().verifier))
+    make_run(tmp_path / "runs", "second", batches=12)
+    (tmp_path / "runs" / "first" / "run.json").touch()
+    results = verifier.run_verifier()._results
+    results["first"] = results["first"]._replace(seconds=0.0)
+    verify_all()
+    assert banners(open_page(tmp_path / "runs", "run", run="first"))
+    assert not banners(open_page(tmp_path / "runs", "run", run="second"))
+
+
 @pytest.mark.parametrize("page", [*RUN_PAGES, *OTHER_PAGES])
 def test_broken_run_is_red_on_every_page(open_page, tmp_path, verify_all, page):
     """One changed digit is on every page of the run and on the pages across runs."""
