@@ -223,6 +223,7 @@ def test_wheel_contains_schemas_dashboard_and_trainer(wheel):
     _, names = wheel
     assert "ockham/_shipped/train.py" in names
     assert "ockham/_shipped/dashboard/app.py" in names
+    assert "ockham/_shipped/dashboard/components/assets/timeseries.js" in names
     assert any(name.startswith("ockham/_shipped/schemas/") for name in names)
 
 

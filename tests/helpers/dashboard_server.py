@@ -13,6 +13,14 @@ OCKHAM_CODE = "import sys; from ockham.cli import main; sys.argv[0] = 'ockham'; 
 START_SECONDS = 30
 
 
+def find_free_port() -> int:
+    """Return a port that no other process listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
 def start_dashboard(runs: str | Path, folder: Path | None = None) -> tuple[subprocess.Popen[bytes], int]:
     """Start the dashboard on a free port, wait until it responds, and return its process and port.
 
@@ -21,9 +29,7 @@ def start_dashboard(runs: str | Path, folder: Path | None = None) -> tuple[subpr
         folder: Working folder of the process. None uses the current folder.
 
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    port = find_free_port()
     server = subprocess.Popen(
         [sys.executable, "-P", "-c", OCKHAM_CODE, "--runs", str(runs), "dashboard", "--port", str(port)],
         stdout=subprocess.DEVNULL,

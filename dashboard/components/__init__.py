@@ -1,0 +1,1 @@
+"""Custom components of the pages: Python interfaces, and scripts in `assets`."""
