@@ -1,12 +1,13 @@
-"""Duration and data of each dashboard page in a browser.
+"""Time to the first curve of dashboard pages and of other tools, in turns in one browser.
 
     python -m benchmarks._lib.synthetic_runs ../runs-1m 1000000
-    python -m benchmarks.dashboard_latency ../runs-1m
+    python -m benchmarks.dashboard_latency ../runs-1m --page run --rounds 5
+    python -m benchmarks.dashboard_latency ../runs-1m --other tensorboard=http://127.0.0.1:6006/#timeseries
 
-Measured are the times until the title, the first chart or table, and the complete page. A cold visit is the
-first one after the server start, a warm visit the second one. The browser cache is empty for each visit.
-Static files are sent over HTTP and are the same for each page; data are sent over the WebSocket. Needs
-Chromium and Playwright.
+A cold visit has a new browser context, so its cache is empty. A warm visit is the second one in the same
+context. Measured are the seconds until the first curve is drawn, the bytes of HTTP bodies as sent, those of
+WebSocket messages, the requests, and the seconds of the server start. Each line has the load of the machine.
+Needs Chromium and Playwright.
 """
 
 from __future__ import annotations
@@ -16,69 +17,124 @@ import json
 import os
 import shutil
 import signal
+import statistics
 import time
+from pathlib import Path
 from typing import Any
 
 from tests.helpers.dashboard_server import start_dashboard
 
-PAGES = ("", "run", "decision", "gate", "control", "memory", "odr", "sql", "integrity")
-CONTENT = (
-    "[data-testid=stVegaLiteChart] canvas, [data-testid=stVegaLiteChart] svg, "
-    "[data-testid=stMetric] canvas, [data-testid=stMetric] svg, "
-    "[data-testid=stDataFrame], [data-testid=stCode]"
-)
-IDLE = "!document.querySelector('[data-testid=stStatusWidget]')"
+# Tool -> selector of its first curve. Playwright also searches open shadow roots.
+CURVES = {
+    "ockham": "[data-drawn] .panel canvas, [data-testid=stVegaLiteChart] :is(canvas, svg)",
+    # Without data the axis ends at 1.
+    "tensorboard": "line-chart :text-matches('^ *[0-9]+k')",
+    "trackio": "canvas.marks",
+}
+LIMIT_MILLISECONDS = 60_000
 
 
-def visit(browser: Any, address: str) -> dict[str, float]:
-    """Return the seconds and bytes of one visit with an empty cache."""
-    context = browser.new_context(viewport={"width": 1280, "height": 3000})
-    page = context.new_page()
-    sent = {"http": 0, "websocket": 0}
+class Traffic:
+    """Bytes and requests of one tab."""
 
-    def on_socket(socket_: Any) -> None:
-        socket_.on("framereceived", lambda data: sent.__setitem__("websocket", sent["websocket"] + len(data)))
+    def __init__(self, context: Any, tab: Any) -> None:
+        self.http_bytes = 0
+        self.socket_bytes = 0
+        self.requests = 0
+        session = context.new_cdp_session(tab)
+        session.send("Network.enable")
+        session.on("Network.loadingFinished", self._on_finished)
+        session.on("Network.requestWillBeSent", self._on_request)
+        session.on("Network.webSocketFrameReceived", self._on_frame)
 
-    page.on("websocket", on_socket)
-    page.on(
-        "response",
-        lambda r: sent.__setitem__("http", sent["http"] + int(r.headers.get("content-length") or 0)),
-    )
+    def _on_request(self, event: dict[str, Any]) -> None:
+        self.requests += event["request"]["url"].startswith("http")
+
+    def _on_finished(self, event: dict[str, Any]) -> None:
+        self.http_bytes += int(event["encodedDataLength"])
+
+    def _on_frame(self, event: dict[str, Any]) -> None:
+        text = event["response"]["payloadData"]
+        # Binary messages are shown in base64.
+        self.socket_bytes += len(text) * 3 // 4 if event["response"]["opcode"] == 2 else len(text)
+
+
+def visit(context: Any, address: str, selector: str) -> dict[str, float]:
+    """Return seconds, bytes and requests until the first curve, with the load of the machine."""
+    tab = context.new_page()
+    traffic = Traffic(context, tab)
     began = time.perf_counter()
-    page.goto(address)
-    page.wait_for_selector("h1", timeout=60_000)
-    title = time.perf_counter() - began
-    page.wait_for_selector(CONTENT, timeout=60_000)
-    first = time.perf_counter() - began
-    page.wait_for_timeout(200)
-    page.wait_for_function(IDLE, timeout=60_000)
-    complete = time.perf_counter() - began
-    context.close()
-    return {
-        "title_s": title,
-        "first_s": first,
-        "all_s": complete,
-        "http_mb": sent["http"] / 1e6,
-        "data_kb": sent["websocket"] / 1e3,
+    tab.goto(address, wait_until="commit")
+    tab.wait_for_selector(selector, timeout=LIMIT_MILLISECONDS)
+    # The frame with the curve is on the screen.
+    tab.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    seconds = time.perf_counter() - began
+    first_bytes = traffic.http_bytes + traffic.socket_bytes
+    tab.wait_for_timeout(3_000)
+    row = {
+        "first_curve_s": round(seconds, 2),
+        "sent_kb": round(first_bytes / 1e3),
+        "all_kb": round((traffic.http_bytes + traffic.socket_bytes) / 1e3),
+        "socket_kb": round(traffic.socket_bytes / 1e3),
+        "requests": traffic.requests,
+        "load": round(os.getloadavg()[0], 1),
     }
+    tab.close()
+    return row
 
 
-def main(runs: str) -> None:
-    """Print one JSON line for each page and visit."""
+def measure(browser: Any, targets: dict[str, tuple[str, str]], rounds: int) -> list[dict[str, Any]]:
+    """Visit all targets in turns, cold and warm, print one line for each visit, and return them."""
+    rows = []
+    for number in range(rounds):
+        for name, (address, selector) in targets.items():
+            context = browser.new_context(viewport={"width": 1280, "height": 900})
+            for kind in ("cold", "warm"):
+                row = {"tool": name, "round": number, "visit": kind, **visit(context, address, selector)}
+                print(json.dumps(row), flush=True)
+                rows.append(row)
+            context.close()
+    return rows
+
+
+def print_table(rows: list[dict[str, Any]]) -> None:
+    """Print the median, the lowest and the highest time of each tool as a Markdown table."""
+    print("\n| tool | visit | first curve, median (range) | sent until then | all | requests |")
+    print("|---|---|---|---|---|---|")
+    for name, kind in dict.fromkeys((row["tool"], row["visit"]) for row in rows):
+        group = [row for row in rows if (row["tool"], row["visit"]) == (name, kind)]
+        seconds = [row["first_curve_s"] for row in group]
+        middle = {key: statistics.median(row[key] for row in group) for key in ("sent_kb", "all_kb", "requests")}
+        print(
+            f"| {name} | {kind} | {statistics.median(seconds):.2f} s ({min(seconds)}-{max(seconds)}) "
+            f"| {middle['sent_kb']:,.0f} kB | {middle['all_kb']:,.0f} kB | {middle['requests']:.0f} |"
+        )
+
+
+def parse_other(text: str) -> tuple[str, tuple[str, str]]:
+    """Return name, address and selector of `NAME=ADDRESS`. A name can have a suffix, such as `ockham-before`."""
+    name, _, address = text.partition("=")
+    selector = CURVES.get(name.split("-")[0])
+    if selector is None or not address.startswith("http"):
+        raise SystemExit(f"--other {text}: not NAME=ADDRESS; names: {', '.join(CURVES)}")
+    return name, (address, selector)
+
+
+def main(options: argparse.Namespace) -> None:
+    """Start the dashboard, and measure all targets."""
     from playwright.sync_api import sync_playwright
 
-    server, port = start_dashboard(runs)
+    began = time.perf_counter()
+    server, port = start_dashboard(Path(options.runs).resolve())
+    print(json.dumps({"server_start_s": round(time.perf_counter() - began, 1)}), flush=True)
+    targets = {
+        f"ockham {page}": (f"http://127.0.0.1:{port}/{page}", CURVES["ockham"]) for page in options.page
+    }
+    targets |= dict(parse_other(text) for text in options.other)
     try:
         with sync_playwright() as play:
             browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-            for page in PAGES:
-                for visited in ("cold", "warm"):
-                    row = {
-                        k: round(v, 2) for k, v in visit(browser, f"http://127.0.0.1:{port}/{page}").items()
-                    }
-                    load = round(os.getloadavg()[0], 1)
-                    line = {"page": page or "overview", "visit": visited, **row, "load": load}
-                    print(json.dumps(line), flush=True)
+            print_table(measure(browser, targets, options.rounds))
             browser.close()
     finally:
         os.killpg(server.pid, signal.SIGTERM)
@@ -89,4 +145,9 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("runs", help="Folder of runs.")
-    main(parser.parse_args().runs)
+    parser.add_argument("--page", action="append", help="Page of the dashboard. Default: run.")
+    parser.add_argument("--other", action="append", default=[], help="NAME=ADDRESS of another tool.")
+    parser.add_argument("--rounds", type=int, default=5, help="Number of visits, cold and warm.")
+    arguments = parser.parse_args()
+    arguments.page = arguments.page or ["run"]
+    main(arguments)

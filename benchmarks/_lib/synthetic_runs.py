@@ -6,6 +6,9 @@ Writes one run per million events, in segments of 20,000 events. Each copy of th
 times and IDs. The Parquet files are written by the code that writes those of real runs: compacted to one file
 of each kind per 50 segments, or with --small one file per segment. Segments of all runs except the first are
 sparse files of the correct size, because no reader opens a segment that Parquet files cover.
+
+A tree head covers all events, because figures count only signed rows. In runs with sparse files its root is
+the root of an empty log.
 """
 
 from __future__ import annotations
@@ -27,6 +30,9 @@ from ockham.record.parquet.coverage import COLUMNS
 from ockham.record.parquet.tables import ParquetBuffer, tables_from_lines
 from ockham.record.run_folder import RunFolder, segment_name
 from ockham.record.segment_reader import read_complete_lines
+from ockham.record.tlog.merkle import CompactRange, leaf_hash
+from ockham.record.tlog.note import load_or_create_signer
+from ockham.record.tlog.tree_head import CHECKPOINT, HISTORY, TreeHead, checkpoint_body, origin
 from tests.helpers.runs import make_run
 
 SEGMENT = 20_000
@@ -79,6 +85,7 @@ def make_runs(runs: Path, events: int, *, small: bool = False, first: int = 0) -
             for k in range(count)
         ]
         segments = [_segment(folder, lines if number == 0 else [], shift) for shift in shifts]
+        _sign(folder, count * SEGMENT, complete=number == 0)
         for start in range(0, count, 1 if small else COMPACTED_SEGMENTS):
             part = slice(start, start + (1 if small else COMPACTED_SEGMENTS))
             _parquet(folder, tables, shifts[part], segments[part])
@@ -94,6 +101,19 @@ def _segment(folder: RunFolder, lines: list[bytes], shift: dict[str, Any]) -> di
         else:
             file.truncate(SEGMENT * 830)
     return {"name": path.name, "bytes": path.stat().st_size, "sha256": None}
+
+
+def _sign(folder: RunFolder, size: int, *, complete: bool) -> None:
+    """Write the tree head of *size* events, with the root of the lines if the segments are *complete*."""
+    tree = CompactRange()
+    if complete:
+        for path in folder.segments(1, 0):
+            for line in path.read_bytes().splitlines():
+                tree.append(leaf_hash(line))
+    signer = load_or_create_signer()
+    note = signer.sign(checkpoint_body(origin(folder.run_id, 1, 0), TreeHead(size, tree.root())))
+    atomic_write(folder.log_dir(1, 0) / CHECKPOINT, note)
+    atomic_write(folder.log_dir(1, 0) / HISTORY, note + b"\n")
 
 
 def _parquet(
