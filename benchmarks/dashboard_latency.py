@@ -104,7 +104,9 @@ def print_table(rows: list[dict[str, Any]]) -> None:
     for name, kind in dict.fromkeys((row["tool"], row["visit"]) for row in rows):
         group = [row for row in rows if (row["tool"], row["visit"]) == (name, kind)]
         seconds = [row["first_curve_s"] for row in group]
-        middle = {key: statistics.median(row[key] for row in group) for key in ("sent_kb", "all_kb", "requests")}
+        middle = {
+            key: statistics.median(row[key] for row in group) for key in ("sent_kb", "all_kb", "requests")
+        }
         print(
             f"| {name} | {kind} | {statistics.median(seconds):.2f} s ({min(seconds)}-{max(seconds)}) "
             f"| {middle['sent_kb']:,.0f} kB | {middle['all_kb']:,.0f} kB | {middle['requests']:.0f} |"
@@ -112,7 +114,7 @@ def print_table(rows: list[dict[str, Any]]) -> None:
 
 
 def parse_other(text: str) -> tuple[str, tuple[str, str]]:
-    """Return name, address and selector of `NAME=ADDRESS`. A name can have a suffix, such as `ockham-before`."""
+    """Return name, address and selector of `NAME=ADDRESS`. A name can have a suffix: `ockham-before`."""
     name, _, address = text.partition("=")
     selector = CURVES.get(name.split("-")[0])
     if selector is None or not address.startswith("http"):

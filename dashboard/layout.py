@@ -16,7 +16,6 @@ from dashboard.data_source import (
     TimedResult,
     page_snapshot,
     query_or_error,
-    run_page_query,
     run_sql,
     runs_folder,
     show_error,
@@ -227,65 +226,6 @@ def auto_refresh(draw: Callable[[], None], run_id: str) -> None:
 def _is_unfinished(run_id: str) -> bool:
     result = query_or_error(run_sql, "select state from runs where run_id = $run", run=run_id)
     return result is not None and any(row["state"] == "UNFINISHED" for row in result.rows())
-
-
-def iteration_range(run_id: str, key: str = "span") -> tuple[int, int] | None:
-    """Show inputs for the iteration range, and return it. Returns None if the run has no batches."""
-    result = query_or_error(run_page_query, "iteration_range", run=run_id)
-    row: dict[str, Any] = result.rows()[0] if result is not None else {"batches": 0}
-    if not row["batches"]:
-        st.info("This run has no batches yet.")
-        return None
-    first, last = int(row["first"]), int(row["last"])
-    names = _range_keys(run_id, key)
-    left, middle, right = st.columns([2, 2, 1], vertical_alignment="bottom")
-    for name, parameter in zip(names, ("from", "to"), strict=True):
-        st.session_state.setdefault(name, _number_from_url(parameter, first, last))
-    options = {
-        "min_value": first,
-        "max_value": last,
-        "value": None,
-        "on_change": _range_to_url,
-        "args": names,
-    }
-    low = left.number_input("From iteration", placeholder=str(first), key=names[0], **options)
-    high = middle.number_input("To iteration", placeholder=str(last), key=names[1], **options)
-    right.button(
-        "Whole run",
-        key=f"{key}-whole",
-        on_click=set_iteration_range,
-        args=(run_id, None, None, key),
-        width="stretch",
-    )
-    start = first if low is None else int(low)
-    end = last if high is None else int(high)
-    return (start, end) if start <= end else (end, start)
-
-
-def set_iteration_range(run_id: str, low: int | None, high: int | None, key: str = "span") -> None:
-    """Set the iteration range. None means the first or last iteration. Call it only from callbacks."""
-    names = _range_keys(run_id, key)
-    st.session_state[names[0]] = low
-    st.session_state[names[1]] = high
-    _range_to_url(*names)
-
-
-def _range_keys(run_id: str, key: str) -> tuple[str, str]:
-    return f"{key}-low-{run_id}", f"{key}-high-{run_id}"
-
-
-def _range_to_url(low_key: str, high_key: str) -> None:
-    for parameter, key in (("from", low_key), ("to", high_key)):
-        value = st.session_state.get(key)
-        if value is None:
-            st.query_params.pop(parameter, None)
-        else:
-            st.query_params[parameter] = str(int(value))
-
-
-def _number_from_url(parameter: str, low: int, high: int) -> int | None:
-    number = parse_number(st.query_params.get(parameter, ""))
-    return None if number is None else min(max(number, low), high)
 
 
 def parse_number(text: str) -> int | None:

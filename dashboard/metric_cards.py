@@ -1,28 +1,17 @@
-"""Metric cards: six metrics of a run, with their course over the run and the bands of the policy."""
+"""Metrics of a run in one strip, with their course over the run and the bands of the policy."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
-import streamlit as st
-
+from dashboard.components.metric_strip import Metric, metric_strip
 from dashboard.data_source import query_or_error, run_page_query
 
-# Six cards fit side by side on a laptop, two on a phone.
-CARD_WIDTH = 146
 # With fewer batches or evaluations a rate is not compared with its band. The same limits are in
 # attention.sql, bands.sql and `ockham train`.
 MIN_BATCHES = 200
 MIN_EVALUATIONS = 20
-
-
-class MetricCard(NamedTuple):
-    """Content of one card."""
-
-    label: str
-    value: str
-    series: list[float] | None
-    note: str | None
 
 
 def percent(value: float | None, number_format: str = ".1%") -> str:
@@ -79,34 +68,17 @@ def accept_label(summary: dict[str, Any]) -> tuple[str, str]:
 
 
 def metric_cards(run_id: str, summary: dict[str, Any]) -> None:
-    """Show the metric cards of a run, side by side as far as the screen allows.
+    """Show the metrics of a run in one strip.
 
     Args:
         run_id: ID of the run.
         summary: Row of the run in `run_summary`.
 
     """
-    with st.container(horizontal=True):
-        for card in _build_cards(run_id, summary):
-            outside = card.note is not None and card.note.startswith("outside")
-            st.metric(
-                card.label,
-                card.value,
-                card.note,
-                delta_color="red" if outside else "off",
-                delta_arrow="off",
-                chart_data=card.series,
-                border=True,
-                height="stretch",
-                width=CARD_WIDTH,
-            )
-    st.caption(
-        "Loss in nats/token. Accepted: checkpoints accepted by the memory, of all evaluations. "
-        "Compute saved: an estimate with its 95 % interval."
-    )
+    metric_strip(_build_metrics(run_id, summary), key=f"metrics-{run_id}")
 
 
-def _build_cards(run_id: str, summary: dict[str, Any]) -> list[MetricCard]:
+def _build_metrics(run_id: str, summary: dict[str, Any]) -> list[Metric]:
     band = first_row("run_bands", run_id)
     oq = first_row("oq_gain", run_id)
     parts = _rows("sparklines", run_id)
@@ -116,31 +88,36 @@ def _build_cards(run_id: str, summary: dict[str, Any]) -> list[MetricCard]:
     enough = summary["batches"] >= MIN_BATCHES
     update = band.get("update_rate"), band.get("update_low"), band.get("update_high")
     accept = band.get("accept_rate"), band.get("accept_low"), band.get("accept_high")
-    accept_note = band_label(*accept, enough=enough and summary["evaluations"] >= MIN_EVALUATIONS)
     best_loss = summary["best_val_loss"]
+    enough_evaluations = enough and summary["evaluations"] >= MIN_EVALUATIONS
+    gain_note = "in shadow mode" if oq.get("shadow") else "since the first"
     return [
-        MetricCard(
-            "Update rate",
-            percent(update[0]),
-            _series(parts, "update_rate"),
-            band_label(*update, enough=enough),
-        ),
-        MetricCard(
+        _rate_metric("Update rate", percent(update[0]), band_label(*update, enough=enough), parts),
+        Metric(
             "Validation loss",
-            f"{losses[-1]:.3f}" if losses else "-",
-            losses,
+            "-" if summary["val_loss"] is None else f"{summary['val_loss']:.3f}",
             None if best_loss is None else f"best {best_loss:.3f}",
+            losses,
+            ".2f",
+            help="nats/token",
         ),
-        MetricCard("Drift", f"{drift[-1]:.3f}" if drift else "-", drift, "from the anchor"),
-        MetricCard(*accept_label(summary), None, accept_note),
-        MetricCard(
-            "OQ gain",
-            percent(oq.get("gain"), "+.1%"),
-            _series(evaluations, "gain"),
-            "in shadow mode" if oq.get("shadow") else "since the first",
+        Metric("Drift", f"{drift[-1]:.3f}" if drift else "-", "from the anchor", drift, ".2f"),
+        _rate_metric(
+            *accept_label(summary), band_label(*accept, enough=enough_evaluations) or "by the memory"
         ),
-        MetricCard("Compute saved", percent(summary["compute_saved"]), None, savings_note(summary)),
+        Metric("OQ gain", percent(oq.get("gain"), "+.1%"), gain_note, _series(evaluations, "gain"), ".0%"),
+        Metric(
+            "Compute saved",
+            percent(summary["compute_saved"]),
+            savings_note(summary),
+            help="an estimate with its 95 % interval",
+        ),
     ]
+
+
+def _rate_metric(label: str, value: str, note: str | None, parts: Sequence[dict[str, Any]] = ()) -> Metric:
+    outside = note is not None and note.startswith("outside")
+    return Metric(label, value, note, _series(parts, "update_rate"), ".0%", warn=outside)
 
 
 def savings_note(figures: dict[str, Any]) -> str:
@@ -159,5 +136,5 @@ def _rows(name: str, run_id: str) -> list[dict[str, Any]]:
     return result.rows() if result is not None else []
 
 
-def _series(rows: list[dict[str, Any]], name: str) -> list[float] | None:
+def _series(rows: Sequence[dict[str, Any]], name: str) -> list[float] | None:
     return [row[name] for row in rows if row[name] is not None] or None

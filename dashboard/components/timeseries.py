@@ -22,14 +22,13 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import streamlit as st
 
+from dashboard.components.scripts import make_component
 from dashboard.style import ATTACK, CLAMP, NEUTRAL, RELEASE, SKIP, UPDATE
 
-ASSETS = Path(__file__).with_name("assets")
 SCRIPTS = ("numbers", "drawing", "panels", "events")
 # Colour and dash pattern of up to 24 lines that differ only by their name.
 LINE_COLOURS = (UPDATE, SKIP, RELEASE, ATTACK, CLAMP, NEUTRAL)
@@ -70,6 +69,7 @@ class Line:
         colour: Colour of the line.
         dash: Lengths of dashes and gaps in pixels. Empty draws a solid line.
         step: True keeps a value until the next position.
+        points: True draws a point for each value, without a line between them.
         smooth: True if the slider smooths this line.
         low: Lowest value of each bin. With *high*, it is drawn as an area.
         high: Highest value of each bin.
@@ -84,6 +84,7 @@ class Line:
     colour: str = UPDATE
     dash: Sequence[int] = ()
     step: bool = False
+    points: bool = False
     smooth: bool = False
     low: Values | None = None
     high: Values | None = None
@@ -286,6 +287,7 @@ def _line(line: Line, positions: dict[tuple[float, ...], int]) -> dict[str, Any]
         "colour": line.colour,
         "dash": list(line.dash),
         "step": line.step,
+        "points": line.points,
         "smooth": line.smooth,
         "group": line.group,
     }
@@ -329,15 +331,5 @@ def _parse_pick(value: Any) -> Pick | None:
 
 @functools.cache
 def _component() -> Callable[..., Any]:
-    scripts = [ASSETS / f"timeseries_{name}.js" for name in SCRIPTS]
-    script = "\n".join(_strip(path.read_text()) for path in [*scripts, ASSETS / "timeseries.js"])
-    component: Callable[..., Any] = st.components.v2.component(
-        "ockham_timeseries", css=(ASSETS / "timeseries.css").read_text(), js=script
-    )
-    return component
-
-
-def _strip(script: str) -> str:
-    """Remove indentation and comment lines, because Streamlit sends the script with each message."""
-    lines = (line.strip() for line in script.splitlines())
-    return "\n".join(line for line in lines if line and not line.startswith("//"))
+    scripts = [f"timeseries_{name}.js" for name in SCRIPTS]
+    return make_component("timeseries", [*scripts, "timeseries.js"], "timeseries.css")

@@ -2,100 +2,71 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pyarrow as pa
 import pyarrow.compute as pc
 import streamlit as st
 
-from dashboard import charts, timeline_charts
+from dashboard import charts, run_panels
+from dashboard.components.timeseries import LinePanel, RowPanel
 from dashboard.data_source import TimedResult, query_or_error, run_page_query
-from dashboard.layout import (
-    auto_refresh,
-    chart,
-    chart_section,
-    iteration_range,
-    page_header,
-    section,
-    select_run,
-)
-from dashboard.style import SKIP, UPDATE
+from dashboard.iteration_view import read_view
+from dashboard.layout import auto_refresh, chart, page_header, section, select_run
+from dashboard.run_chart import run_chart
 from dashboard.tables import query_table
+from dashboard.words import glossary_line, reason_label
 
 QUESTION = "What did the compressor and the limiter change?"
-KNOBS = ("learning_rate", "lambda_ockham", "grad_clip", "drift_ceiling")
-DRIFT_FIELDS = {"drift_high": ("highest of the bin", SKIP, [1, 0]), "drift": ("median", UPDATE, [1, 0])}
-NORM_FIELDS = {
-    "grad_norm_high": ("highest of the bin", SKIP, [1, 0]),
-    "grad_norm": ("median", UPDATE, [1, 0]),
+# Page query -> description of its rows.
+CHART_QUERIES = {
+    "run_bins": "Learning rate, lambda, drift and gradient norm of each bin.",
+    "plugin_bins": "Decisions of each plugin and action.",
+    "overshoot": "Excess over the caps of the limiter.",
 }
+KNOBS = ("learning_rate", "lambda_ockham", "grad_clip", "drift_ceiling")
 run_id = select_run()
 if run_id is None:
     st.stop()
 assert run_id is not None
 
 
-def control_charts(limits: tuple[int, int]) -> None:
-    """Show learning rate, actions, drift, gradient norm and caps on one axis."""
-    low, high = limits
-    names = ("run_bins", "plugin_bins", "overshoot")
-    bins, actions, overshoot = (
-        query_or_error(run_page_query, name, run=run_id, low=low, high=high) for name in names
-    )
-    chart_section(
-        bins,
-        "Learning rate",
-        "Dashed: scheduled. Solid: after the chain.",
-        lambda table: timeline_charts.learning_rate_chart(table, limits, height=190),
-        "rates",
-        "Scheduled learning rate (dashed), and learning rate after the chain (solid).",
-    )
-    chart_section(
-        _control_actions(actions),
-        "Attack, release, make-up and clamps",
-        "A darker colour means a larger share of batches.",
-        lambda table: timeline_charts.plugin_chart(table, limits),
-        "strips",
-        "Iterations at which the compressor attacked, released and made up, and the limiter clamped.",
-    )
-    chart_section(
-        bins,
-        "Drift from the anchor",
-        "Drift returns to zero when the anchor moves.",
-        lambda table: timeline_charts.line_chart(table, DRIFT_FIELDS, limits, titled=False),
-        "drifts",
-        "Median and highest drift of each bin. Drift returns to zero when the anchor moves.",
-    )
-    norm_and_overshoot_charts(bins, overshoot, limits)
+def make_panels(tables: Mapping[str, pa.Table]) -> list[LinePanel | RowPanel | None]:
+    """Return the panels of the chart, from the tables of `CHART_QUERIES`."""
+    panels: list[LinePanel | RowPanel | None] = []
+    if "run_bins" in tables:
+        panels.append(run_panels.rate_panel(tables["run_bins"], height=190))
+    if "plugin_bins" in tables:
+        actions = tables["plugin_bins"]
+        chosen = actions.filter(pc.is_in(actions["plugin"], pa.array(["compressor", "limiter"])))
+        panels.append(run_panels.plugin_panel(chosen, "Compressor and limiter"))
+    if "run_bins" in tables:
+        bins = tables["run_bins"]
+        panels += [
+            run_panels.lambda_panel(bins),
+            run_panels.drift_panel(bins),
+            run_panels.norm_panel(bins),
+        ]
+    if "overshoot" in tables:
+        panels.append(run_panels.overshoot_panel(tables["overshoot"]))
+    return panels
 
 
-def norm_and_overshoot_charts(
-    bins: TimedResult | None, overshoot: TimedResult | None, limits: tuple[int, int]
-) -> None:
-    """Show the gradient norm, and the values that the limiter capped."""
-    chart_section(
-        bins,
-        "Gradient norm before clipping",
-        "Logarithmic axis.",
-        lambda table: timeline_charts.line_chart(
-            table, NORM_FIELDS, limits, log=True, titled=overshoot is None
-        ),
-        "norms",
-        "Median and highest gradient norm of each bin before clipping, on a logarithmic axis.",
+@st.fragment
+def control_charts() -> None:
+    """Show learning rate, actions, drift, gradient norm and caps on one axis. A zoom draws only this part."""
+    view = read_view(str(run_id))
+    if view is None:
+        return
+    run_chart(
+        str(run_id),
+        view,
+        CHART_QUERIES,
+        make_panels,
+        key=f"control-{run_id}",
+        description=f"Learning rate, compressor, limiter, drift and gradient norm of {run_id}.",
     )
-    chart_section(
-        overshoot,
-        "Values capped by the limiter",
-        "Highest excess over the cap per bin. A larger mark means more batches.",
-        lambda table: timeline_charts.overshoot_chart(table, limits),
-        "overshoot",
-        "Highest excess over the cap, by bin and reason.",
-    )
-
-
-def _control_actions(actions: TimedResult | None) -> TimedResult | None:
-    if actions is None:
-        return None
-    plugins = pa.array(["compressor", "limiter"])
-    return actions._replace(table=actions.table.filter(pc.is_in(actions.table["plugin"], plugins)))
+    st.caption("Drift returns to zero when the anchor moves.")
 
 
 def knob_section() -> None:
@@ -135,7 +106,7 @@ def answer(decisions: TimedResult | None) -> str:
         return "Only the gate has made decisions about batches."
     total = sum(row["n"] for row in rows)
     top = rows[0]
-    most_frequent = f"{top['plugin']} {top['reason_code']}"
+    most_frequent = f"{top['plugin']}, {reason_label(top['reason_code'])}"
     return f"{total:,} decisions of plugins other than the gate; most frequent: {most_frequent}."
 
 
@@ -143,14 +114,12 @@ def draw() -> None:
     """Show the page."""
     decisions = query_or_error(run_page_query, "control_decisions", run=run_id)
     page_header(QUESTION, answer(decisions))
-    limits = iteration_range(str(run_id))
-    if limits is None:
-        return
-    control_charts(limits)
+    control_charts()
     knob_section()
     if decisions is not None:
         section("By plugin and reason")
         query_table(decisions, "turns", alt="Number of decisions per plugin and reason.")
+    glossary_line("knob", "lambda", "drift", "anchor weights", "chain")
 
 
 auto_refresh(draw, run_id)

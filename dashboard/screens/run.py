@@ -2,63 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
 import streamlit as st
 
-from dashboard import timeline_charts
-from dashboard.data_source import TimedResult, query_or_error, run_page_query, run_sql
-from dashboard.layout import (
-    auto_refresh,
-    chart,
-    chart_section,
-    iteration_range,
-    page_header,
-    section,
-    select_run,
-    set_iteration_range,
-)
+from dashboard import run_panels
+from dashboard.components.decision_list import decision_list
+from dashboard.components.timeseries import LinePanel, Pick, RowPanel
+from dashboard.data_source import query_or_error, run_page_query, run_sql
+from dashboard.iteration_view import IterationView, read_view, set_view
+from dashboard.layout import auto_refresh, page_header, query_details, section, select_run
 from dashboard.metric_cards import first_row, metric_cards
-from dashboard.style import ATTACK, NEUTRAL, SKIP, UPDATE
-from dashboard.tables import query_table
+from dashboard.run_chart import run_chart
+from dashboard.words import action_name, glossary_line, state_name
 
 QUESTION = "What happened in this run?"
-COLUMNS = (
-    "iter_num",
-    "plugin",
-    "action",
-    "reason_code",
-    "observed",
-    "threshold",
-    "margin",
-    "changes",
-    "shadow",
-    "decision_id",
-)
 ALL_DECISIONS = "all decisions"
-LAMBDA_FIELDS = {
-    "given_lambda": ("before the chain", NEUTRAL, [4, 2]),
-    "lambda": ("lambda", ATTACK, [1, 0]),
-}
-SERVED_FIELDS = {
-    "served_loss": ("all", NEUTRAL, [4, 2]),
-    "served_new_loss": ("new", SKIP, [1, 0]),
-    "served_familiar_loss": ("familiar", UPDATE, [1, 0]),
+LIST_HEIGHT = 560
+TERMS = ("iteration", "update, skip", "lambda", "anchor weights", "shadow")
+# Page query -> description of its rows.
+CHART_QUERIES = {
+    "run_bins": "Loss, learning rate and lambda of each bin.",
+    "timeline_events": "Single events.",
+    "plugin_bins": "Decisions of each plugin and action.",
+    "served_bins": "Mean losses of served batches so far.",
 }
 run_id = select_run()
 if run_id is None:
     st.stop()
 assert run_id is not None
 FILTER_KEY = f"filter-{run_id}"
-CELL_KEY = f"cell-{run_id}"
+PICK_KEY = f"pick-{run_id}"
 
 
 def answer(row: dict[str, Any]) -> str:
     """Return the answer of the page from a row of `run_summary`."""
     rate = row.get("update_rate")
     loss = row.get("val_loss")
-    text = f"{run_id}: {row.get('state')}"
+    text = f"{run_id}: {state_name(str(row.get('state')))}"
     if rate is not None:
         unit = "checkpoint" if row["accepted"] == 1 else "checkpoints"
         text += f"; {row['batches']:,} batches, {rate:.1%} updates, {row['accepted']:,} accepted {unit}"
@@ -70,94 +53,35 @@ def answer(row: dict[str, Any]) -> str:
     return text
 
 
-def on_brush(key: str) -> None:
-    """Set the iteration range to the range selected in the loss chart."""
-    selected = st.session_state[key]["selection"].get("brush", {}).get("iter")
-    if selected:
-        st.session_state.pop(CELL_KEY, None)
-        set_iteration_range(str(run_id), round(selected[0]), round(selected[1]))
+def on_view(view: tuple[float, float] | None) -> None:
+    """Write the visible iterations of the chart into the URL."""
+    st.session_state.pop(PICK_KEY, None)
+    set_view(view)
 
 
-def on_cell_click(key: str) -> None:
-    """List the decisions of the cell selected in the plugin chart."""
-    cell = next(iter(st.session_state[key]["selection"].get("cell", [])), None)
-    if cell:
-        st.session_state[FILTER_KEY] = f"{cell['plugin']} {cell['action']}"
-        st.session_state[CELL_KEY] = int(cell["iter"]), int(cell["iter"] + cell["width"]) - 1
+def on_pick(pick: Pick) -> None:
+    """Show the decisions of the mark or position that was clicked in the chart."""
+    st.session_state[PICK_KEY] = int(pick.low), int(pick.high)
+    if pick.panel == "plugins":
+        st.session_state[FILTER_KEY] = pick.row
+    else:
+        st.session_state[FILTER_KEY] = ALL_DECISIONS
 
 
-def loss_and_plugin_charts(limits: tuple[int, int], key: str) -> TimedResult | None:
-    """Show losses, plugin actions and knobs on one axis, and return the plugin actions by bin."""
-    low, high = limits
-    names = ("run_bins", "timeline_events", "plugin_bins")
-    bins, events, actions = (
-        query_or_error(run_page_query, name, run=run_id, low=low, high=high) for name in names
-    )
-    if bins is not None and events is not None:
-        chart_section(
-            bins,
-            "Loss and gate threshold, nats/token",
-            "Drag over the chart to zoom in, or enter the range above.",
-            lambda table: timeline_charts.loss_chart(table, events.table, limits),
-            "loss",
-            f"Median loss (line) and range (grey) of {bins.table.num_rows} bins. "
-            "The dashed orange line is the gate threshold. "
-            f"{events.table.num_rows} vertical lines are single events.",
-            key=f"chart-loss-{key}",
-            on_select=lambda: on_brush(f"chart-loss-{key}"),
-            selection_mode="brush",
-        )
-    chart_section(
-        actions,
-        "Plugin actions",
-        "One row per plugin and action. A darker colour means a larger share of batches. "
-        "Select a cell to list its decisions.",
-        lambda table: timeline_charts.plugin_chart(table, limits),
-        "plugins",
-        "Decisions of each plugin and action over the iterations.",
-        key=f"chart-plugins-{key}",
-        on_select=lambda: on_cell_click(f"chart-plugins-{key}"),
-        selection_mode="cell",
-    )
-    if bins is not None:
-        knob_charts(bins, limits)
-    return actions
-
-
-def knob_charts(bins: TimedResult, limits: tuple[int, int]) -> None:
-    """Show learning rate and lambda before and after the chain, on the same axis."""
-    chart_section(
-        bins,
-        "Learning rate and lambda",
-        "Dashed: scheduled. Solid: used by the updates. Grey: lowest to highest value of each bin.",
-        lambda table: timeline_charts.learning_rate_chart(table, limits),
-        "rate",
-        "Scheduled learning rate (dashed), and learning rate after the chain (solid).",
-    )
-    chart(
-        lambda: timeline_charts.line_chart(bins.table, LAMBDA_FIELDS, limits, height=120),
-        bins,
-        "lambda",
-        "Strength of the pull to the anchor before the chain (dashed) and after the chain (solid).",
-    )
-
-
-def served_loss_section(limits: tuple[int, int]) -> None:
-    """Show the losses of batches that were served before training. Other runs have no such batches."""
-    bins = query_or_error(run_page_query, "served_bins", run=run_id, low=limits[0], high=limits[1])
-    if bins is None or not bins.table.num_rows:
-        return
-    chart_section(
-        bins,
-        "Loss of served batches, nats/token",
-        "Cumulative mean. Each batch is scored before it updates the model.",
-        lambda table: timeline_charts.line_chart(table, SERVED_FIELDS, limits),
-        "served",
-        "Cumulative mean loss of all served batches, of new text and of familiar text.",
-    )
-    adapter = first_row("adapter_status", str(run_id))
-    if adapter:
-        st.text(adapter_sentence(adapter))
+def make_panels(tables: Mapping[str, pa.Table]) -> list[LinePanel | RowPanel | None]:
+    """Return the panels of the chart, from the tables of `CHART_QUERIES`."""
+    panels: list[LinePanel | RowPanel | None] = []
+    if "run_bins" in tables:
+        panels.append(run_panels.loss_panel(tables["run_bins"]))
+    if "timeline_events" in tables:
+        panels.append(run_panels.event_panel(tables["timeline_events"]))
+    if "plugin_bins" in tables:
+        panels.append(run_panels.plugin_panel(tables["plugin_bins"]))
+    if "run_bins" in tables:
+        panels += [run_panels.rate_panel(tables["run_bins"]), run_panels.lambda_panel(tables["run_bins"])]
+    if "served_bins" in tables:
+        panels.append(run_panels.served_panel(tables["served_bins"]))
+    return panels
 
 
 def adapter_sentence(adapter: dict[str, Any]) -> str:
@@ -175,77 +99,108 @@ def adapter_sentence(adapter: dict[str, Any]) -> str:
     return f"{text} in {adapter['seconds'] * 1000:.2g} ms; {result}."
 
 
-def decision_filter(actions: pa.Table) -> tuple[str, str]:
-    """Show the filter of the decision list, and return its plugin and action. Empty texts mean all."""
-    pairs = {
-        f"{plugin} {action}": (plugin, action)
-        for plugin, action in sorted(
-            {(row["plugin"], row["action"]) for row in actions.select(["plugin", "action"]).to_pylist()}
-        )
-    }
+def decision_filter(keys: list[str]) -> tuple[str, str]:
+    """Show the filter of the list, and return its plugin and action. Empty texts mean all decisions."""
     st.session_state.setdefault(FILTER_KEY, st.query_params.get("of", ALL_DECISIONS))
-    if st.session_state[FILTER_KEY] not in pairs:
+    if st.session_state[FILTER_KEY] not in keys:
         st.session_state[FILTER_KEY] = ALL_DECISIONS
-    selected = st.selectbox("Show", [ALL_DECISIONS, *pairs], key=FILTER_KEY)
+    selected = st.selectbox("Show", [ALL_DECISIONS, *keys], format_func=filter_label, key=FILTER_KEY)
     if selected == ALL_DECISIONS:
         st.query_params.pop("of", None)
         return "", ""
     st.query_params["of"] = selected
-    return pairs[selected]
+    plugin, action = selected.rsplit(" ", 1)
+    return plugin, action
 
 
-def decisions_section(limits: tuple[int, int], actions: pa.Table) -> None:
-    """Show the newest decisions of the range. Selecting a row opens the decision."""
-    section("Decisions", "The newest 100 matching decisions. Select a row to open the decision.")
-    low, high = limits
-    left, right = st.columns([3, 2], vertical_alignment="bottom")
-    with left:
-        plugin, action = decision_filter(actions)
-    cell = st.session_state.get(CELL_KEY)
-    if cell:
-        low, high = max(low, cell[0]), min(high, cell[1])
-        right.button(
-            f"Iterations {low:,} to {high:,}: show the whole range",
-            key="uncell",
-            on_click=lambda: st.session_state.pop(CELL_KEY, None),
+def filter_label(key: str) -> str:
+    """Return the name of an entry of the filter."""
+    if key == ALL_DECISIONS:
+        return key
+    plugin, action = key.rsplit(" ", 1)
+    return f"{plugin}: {action_name(action)}"
+
+
+def decisions_panel(view: IterationView, keys: list[str]) -> None:
+    """Show the newest decisions of the visible or clicked iterations, next to the chart."""
+    section("Decisions")
+    plugin, action = decision_filter(keys)
+    low, high = view.low, view.high
+    picked = st.session_state.get(PICK_KEY)
+    if picked:
+        low, high = max(low, picked[0]), min(high, picked[1])
+        st.button(
+            f"{iterations_label(low, high)}: show all visible",
+            key="unpick",
+            on_click=lambda: st.session_state.pop(PICK_KEY, None),
             width="stretch",
         )
+    else:
+        st.caption("The newest 100. Click a mark or a curve to see its decisions.")
     recent = query_or_error(
         run_page_query, "recent_decisions", run=run_id, low=low, high=high, plugin=plugin, action=action
     )
     if recent is None:
         return
-    # Without decisions in shadow mode the column `shadow` has no information.
-    has_shadow = any(recent.table["shadow"].to_pylist())
-    selected = query_table(
-        recent,
-        f"recent-{low}-{high}-{plugin}-{action}",
-        columns=tuple(name for name in COLUMNS if name != "shadow" or has_shadow),
-        selectable=True,
-        height=320,
-        alt="Decisions, the newest first.",
+    description = f"Decisions of {iterations_label(low, high).lower()}, the newest first."
+    opened = decision_list(
+        recent.rows(), str(run_id), key="decisions", height=LIST_HEIGHT, description=description
     )
-    if selected:
-        parameters = {"run": str(run_id), "decision": selected["decision_id"]}
-        st.switch_page("screens/decision.py", query_params=parameters)
+    query_details(recent, "recent")
+    if opened:
+        st.switch_page("screens/decision.py", query_params={"run": str(run_id), "decision": opened})
+
+
+def iterations_label(low: int, high: int) -> str:
+    """Return one iteration or a range as text."""
+    return f"Iteration {low:,}" if low >= high else f"Iterations {low:,} to {high:,}"
+
+
+@st.fragment
+def explore() -> None:
+    """Show the chart, and the decisions at its side. A zoom or a click draws only this part again."""
+    view = read_view(str(run_id))
+    if view is None:
+        return
+    left, right = st.columns([2.4, 1], gap="medium")
+    with left:
+        panels = run_chart(
+            str(run_id),
+            view,
+            CHART_QUERIES,
+            make_panels,
+            key=f"chart-{run_id}",
+            description=f"Loss, events, plugin actions, learning rate and lambda of {run_id}.",
+            on_view=on_view,
+            on_pick=on_pick,
+        )
+    with right:
+        keys = [
+            row.key
+            for panel in panels
+            if isinstance(panel, RowPanel)
+            for row in panel.rows
+            if panel.key == "plugins"
+        ]
+        decisions_panel(view, keys)
 
 
 def draw() -> None:
-    """Show the page."""
+    """Show the page. The chart is sent first, because the figures above it take longer."""
+    heading = st.container()
+    metrics = st.container()
+    explore()
     result = query_or_error(run_sql, "select * from run_summary where run_id = $run", run=run_id)
     row = next(iter(result.rows()), {}) if result is not None else {}
-    page_header(QUESTION, answer(row))
+    with heading:
+        page_header(QUESTION, answer(row))
     if row.get("batches"):
-        metric_cards(str(run_id), row)
-    limits = iteration_range(str(run_id))
-    if limits is None:
-        return
-    # The key contains the range of the URL, because the end of a live run changes and its charts must stay.
-    key = f"{st.query_params.get('from')}-{st.query_params.get('to')}"
-    actions = loss_and_plugin_charts(limits, key)
-    served_loss_section(limits)
-    if actions is not None:
-        decisions_section(limits, actions.table)
+        with metrics:
+            metric_cards(str(run_id), row)
+    adapter = first_row("adapter_status", str(run_id))
+    if adapter:
+        st.text(adapter_sentence(adapter))
+    glossary_line(*TERMS)
 
 
 auto_refresh(draw, run_id)

@@ -116,7 +116,7 @@ def test_page_opened_from_menu_has_no_errors(tab, link, has_chart):
         tab.wait_for_function("before => document.querySelector('h1')?.innerText !== before", arg=before)
     tab.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
     if has_chart:
-        tab.locator("[data-testid=stVegaLiteChart]").locator("canvas, svg").first.wait_for()
+        tab.locator("[data-testid=stVegaLiteChart] :is(canvas, svg), [data-drawn] canvas").first.wait_for()
     assert tab.locator("[data-testid=stException]").count() == 0
     assert tab.failures == []
     assert tab.external_urls == []
@@ -145,8 +145,8 @@ def test_run_url_opens_run_and_iteration_range(page, address):
     """The URL contains the run and the iteration range."""
     page.goto(f"{address}/run?run=demo&from=10&to=60")
     page.wait_for_selector("h1")
-    page.wait_for_selector("text=demo: COMPLETED")
-    page.wait_for_function("document.querySelector('[aria-label=\"From iteration\"]')?.value === '10'")
+    page.wait_for_selector("text=demo: completed")
+    page.locator(".at", has_text="iteration 10 to 60").wait_for()
 
 
 def test_sql_page_downloads_result_as_csv(page, address):
@@ -158,26 +158,58 @@ def test_sql_page_downloads_result_as_csv(page, address):
     assert "42" in download.value.path().read_text()
 
 
-def test_drag_over_loss_chart_sets_iteration_range(page, address):
+def open_run(page, address, query="run=demo"):
+    """Open the Run page, and wait until its chart has been drawn and does not move."""
+    page.goto(f"{address}/run?{query}")
+    page.locator("[data-drawn]").wait_for()
+    page.get_by_test_id("stPopoverButton").filter(has_text="Range").wait_for()
+    return wait_for_box(page, page.locator(".plots"))
+
+
+def drag_over_chart(page, box, start, end):
+    middle = box["y"] + 120
+    page.mouse.move(box["x"] + box["width"] * start, middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * end, middle, steps=8)
+    page.mouse.up()
+
+
+def test_drag_over_chart_sets_iteration_range(page, address):
     """The range is in the inputs and in the URL, and a button resets it."""
-    page.goto(f"{address}/run?run=demo")
-    chart = page.locator("[data-testid=stVegaLiteChart]").first
-    chart.locator("canvas, svg").first.wait_for()
-
-    def drag():
-        box = wait_for_box(page, chart)
-        middle = box["y"] + box["height"] * 0.45
-        page.mouse.move(box["x"] + box["width"] * 0.4, middle)
-        page.mouse.down()
-        page.mouse.move(box["x"] + box["width"] * 0.6, middle, steps=8)
-        page.mouse.up()
-
-    repeat_until_url(page, drag, "**from=*")
+    box = open_run(page, address)
+    drag_over_chart(page, box, 0.4, 0.6)
+    page.wait_for_url("**from=*")
+    page.get_by_test_id("stPopoverButton").filter(has_text="Range").click()
     page.wait_for_function("document.querySelector('[aria-label=\"From iteration\"]')?.value > ''")
     low, high = (int(page.get_by_label(f"{word} iteration").input_value()) for word in ("From", "To"))
     assert 20 < low < high < 100
     page.get_by_text("Whole run").click()
     page.wait_for_url(lambda url: "from=" not in url)
+    page.wait_for_function("() => document.querySelector('.stBidiComponent') !== null")
+    page.locator(".at", has_text="iteration 0 to 119").wait_for()
+    assert page.failures == []
+
+
+def test_zoom_is_restored_from_url_and_taken_back_in_the_chart(page, address):
+    """A link opens the range that it names, and the chart shows finer bins of it."""
+    box = open_run(page, address, "run=demo&from=30&to=59")
+    page.locator(".at", has_text="iteration 30 to 59").wait_for()
+    drag_over_chart(page, box, 0.4, 0.6)
+    page.wait_for_url(lambda url: "from=30" not in url)
+    page.get_by_role("button", name="Back", exact=False).click()
+    page.wait_for_url("**from=30&to=59*")
+    assert page.failures == []
+
+
+def test_run_page_loads_no_vega_and_no_data_grid(page, address):
+    """Both take longer than all of the page. They are loaded with the table of a query."""
+    loaded = []
+    page.on("request", lambda request: loaded.append(request.url))
+    open_run(page, address)
+    page.locator(".list .row").first.wait_for()
+    assert not [url for url in loaded if "embed." in url or "DataFrame" in url]
+    page.get_by_text("SQL, table, download").first.click()
+    page.locator("[data-testid=stDataFrame]").wait_for()
     assert page.failures == []
 
 
@@ -205,24 +237,42 @@ def test_keys_j_and_k_open_adjacent_decisions(page, address):
 def test_selected_run_stays_on_other_page(page, address):
     """The selected run stays when another page is opened from the menu."""
     page.goto(f"{address}/run?run=demo")
-    page.get_by_text("demo: COMPLETED").wait_for()
+    page.get_by_text("demo: completed").wait_for()
     page.locator(".st-key-menu").get_by_role("link", name="Gate").click()
     page.get_by_text("Is the update rate of the gate in its band?").wait_for()
     page.wait_for_url("**run=demo*")
 
 
-def test_click_on_plugin_cell_lists_its_decisions(page, address):
-    """The list is filtered by plugin, action and iterations, and a button resets the iterations."""
-    page.goto(f"{address}/run?run=demo")
-    chart = page.locator("[data-testid=stVegaLiteChart]").nth(1)
-    chart.locator("canvas, svg").first.wait_for()
-    chart.scroll_into_view_if_needed()
-
-    def click():
-        box = wait_for_box(page, chart)
-        page.mouse.click(box["x"] + box["width"] * 0.5, box["y"] + 36)
-
-    repeat_until_url(page, click, "**of=gate*")
-    page.get_by_text("show the whole range").click()
-    page.get_by_text("show the whole range").wait_for(state="detached")
+def test_click_on_mark_lists_its_decisions_in_view(page, address):
+    """The list next to the chart has the decisions of the mark, and a button shows all again."""
+    box = open_run(page, address)
+    row = page.locator(".rows button", has_text="gate: update").bounding_box()
+    page.mouse.click(box["x"] + box["width"] - 12, row["y"] + row["height"] / 2)
+    page.wait_for_url("**of=gate*")
+    page.get_by_text("show all visible").wait_for()
+    page.wait_for_function(
+        """() => {
+            const hosts = [...document.querySelectorAll('.stBidiComponent *')];
+            const lists = hosts.flatMap(node => [...(node.shadowRoot?.querySelectorAll('.list') ?? [])]);
+            const rows = lists.flatMap(list => [...list.querySelectorAll('.what')]);
+            return rows.length > 0 && rows.every(node => node.textContent === 'gate: update');
+        }"""
+    )
+    assert page.locator(".list .row").first.bounding_box()["y"] < 1000
+    assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollTop") == 0
+    page.get_by_text("show all visible").click()
+    page.get_by_text("show all visible").wait_for(state="detached")
     assert page.failures == []
+
+
+def test_click_on_decision_opens_it_without_a_reload(page, address):
+    """A click stays in the app. The row is a link, so it can be opened in a new tab."""
+    open_run(page, address)
+    row = page.locator(".list .row").first
+    row.wait_for()
+    assert "/decision?run=demo&decision=" in row.evaluate("link => link.href")
+    page.evaluate("window.stays = true")
+    row.click()
+    page.wait_for_url("**/decision?run=demo&decision=*")
+    page.get_by_text("What was decided").wait_for()
+    assert page.evaluate("window.stays")

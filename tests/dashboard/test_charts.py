@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from dashboard import charts, style, timeline_charts
+from dashboard import charts, timeline_charts
 from ockham.catalog import Catalog
 from ockham.catalog.views import load_page_query, load_question
 from ockham.run import Run
@@ -25,17 +25,11 @@ def run_query(catalog, name, **parameters):
 
 def test_all_charts_create_valid_specifications(catalog):
     """Every chart creates a valid specification from the table of its query."""
-    bins = run_query(catalog, "run_bins", low=0, high=119)
     bands = catalog.sql(load_question("bands").sql)
     busiest = run_query(catalog, "knob_most_changed", field="learning_rate")["iter"][0].as_py()
     all_charts = [
-        timeline_charts.loss_chart(bins, run_query(catalog, "timeline_events", low=0, high=119), (0, 119)),
-        timeline_charts.plugin_chart(run_query(catalog, "plugin_bins", low=0, high=119), (0, 119)),
-        timeline_charts.line_chart(bins, {"learning_rate": ("rate", style.UPDATE, [1, 0])}, (0, 119)),
-        timeline_charts.line_chart(bins, {"grad_norm": ("norm", style.UPDATE, [1, 0])}, log=True),
         timeline_charts.rate_band(run_query(catalog, "gate_bins"), 0.5, 0.7),
         timeline_charts.rate_band(run_query(catalog, "gate_bins"), None, None),
-        timeline_charts.overshoot_chart(run_query(catalog, "overshoot", low=0, high=119), (0, 119)),
         charts.rate_vs_band(bands, "update"),
         charts.rate_vs_band(bands, "accept"),
         charts.margin_histogram(run_query(catalog, "margin_histogram")),
@@ -121,33 +115,6 @@ def test_knob_changes_start_and_end_with_context_values(catalog):
     assert rows[-1]["after"] == context["learning_rate"]
 
 
-def test_line_chart_omits_identical_columns():
-    """If the highest value of each bin equals the median, only one line is drawn."""
-    table = pa.table({"iter": [1, 2], "a": [1.0, 2.0], "b": [1.0, 2.0]})
-    fields = {"a": ("median", style.UPDATE, [1, 0]), "b": ("highest", style.SKIP, [4, 2])}
-    assert "highest" not in str(timeline_charts.line_chart(table, fields).to_dict())
-    assert "highest" in str(
-        timeline_charts.line_chart(table.set_column(2, "b", [[3.0, 4.0]]), fields).to_dict()
-    )
-
-
-def test_plugin_chart_has_colour_for_unknown_plugin():
-    """Cells without a colour would not be drawn, so unknown plugins get the neutral colour."""
-    rows = [("gate", "SKIP"), ("Patience", "DAMP")]
-    table = pa.table(
-        {
-            "iter": [0, 0],
-            "width": [1, 1],
-            "plugin": [plugin for plugin, _ in rows],
-            "action": [action for _, action in rows],
-            "decisions": [1, 1],
-        }
-    )
-    scale = timeline_charts.plugin_chart(table, (0, 1)).to_dict()["encoding"]["color"]["scale"]
-    assert {"gate", "Patience"} <= set(scale["domain"])
-    assert len(scale["domain"]) == len(scale["range"])
-
-
 def test_waterfall_label_is_next_to_bar():
     """The bar of a lowered knob ends at the left, where a label would cover the bar."""
     table = pa.table(
@@ -172,24 +139,6 @@ def test_near_misses_are_shares_of_the_limit(catalog):
     for row in efficiency_misses:
         quotient, required = 1 + row["oq_improvement"], 1 + row["oq_limit"]
         assert row["missing"] == pytest.approx(1 - quotient / required)
-
-
-def test_timeline_charts_have_aligned_axes(catalog):
-    """All charts over iterations have the same label space and the same iteration range."""
-    bins = run_query(catalog, "run_bins", low=20, high=80)
-    timeline = (
-        timeline_charts.loss_chart(bins, run_query(catalog, "timeline_events", low=20, high=80), (20, 80)),
-        timeline_charts.plugin_chart(run_query(catalog, "plugin_bins", low=20, high=80), (20, 80)),
-        timeline_charts.line_chart(bins, {"learning_rate": ("rate", style.UPDATE, [1, 0])}, (20, 80)),
-        timeline_charts.overshoot_chart(run_query(catalog, "overshoot", low=20, high=80), (20, 80)),
-    )
-    for chart in timeline:
-        spec = chart.to_dict()
-        layers = [layer["encoding"] for layer in spec.get("layer", [spec])]
-        encoding = next(layer for layer in layers if "axis" in layer.get("y", {}))
-        assert encoding["x"]["scale"]["domain"] == [20, 80]
-        assert encoding["y"]["axis"]["minExtent"] == timeline_charts.LABEL_PIXELS
-        assert encoding["y"]["axis"]["maxExtent"] == timeline_charts.LABEL_PIXELS
 
 
 def test_pareto_frontier_contains_only_undominated_candidates(catalog):

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from dashboard import timeline_charts
+from dashboard import run_panels
 from ockham.catalog import Catalog
 from ockham.cli import build_app
 from ockham.record.run_folder import RunFolder
@@ -52,6 +52,12 @@ def runs(tmp_path_factory):
     make_run(folder, "first", nan_at=50)
     make_run(folder, "second", batches=40)
     return folder
+
+
+def component_messages(test, name):
+    """Return the data of all components of a kind."""
+    found = [element.proto for element in test.get("bidi_component")]
+    return [json.loads(proto.json) for proto in found if proto.component_name == f"ockham_{name}"]
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -250,7 +256,7 @@ def test_run_page_with_live_and_torn_log_shows_no_error(open_page, tmp_path):
         run.flush()
         test = open_page(tmp_path, "run")
         assert not test.exception
-        assert "UNFINISHED" in test.text[0].value
+        assert "live: not finished" in test.text[0].value
     with run.folder.segments(1, 0)[0].open("ab") as file:
         file.write(b'{"torn')
     assert not open_page(tmp_path, "run").exception
@@ -424,33 +430,39 @@ def test_failing_chart_shows_error_and_rest_of_page(open_page, runs, monkeypatch
     def fail(*_):
         raise RuntimeError("cannot draw this")
 
-    monkeypatch.setattr(timeline_charts, "loss_chart", fail)
+    monkeypatch.setattr(run_panels, "loss_panel", fail)
     test = open_page(runs, "run", run="first")
     assert test.error[0].value == "This chart cannot be drawn."
     assert any("cannot draw this" in code.value for code in test.code)
-    assert test.dataframe
+    assert component_messages(test, "decision_list")
     assert "Traceback" in capsys.readouterr().err
 
 
 def test_decision_filter_is_read_from_and_written_to_url(open_page, runs):
     """The filter of the decision list is part of the URL."""
     test = open_page(runs, "run", run="first", of="gate SKIP")
-    shown = test.dataframe[0].value
-    assert set(shown["plugin"]) == {"gate"}
-    assert set(shown["action"]) == {"SKIP"}
+    [shown] = component_messages(test, "decision_list")
+    assert {row["what"] for row in shown["rows"]} == {"gate: skip"}
     test.selectbox(key="filter-first").set_value("memory REJECT")
-    assert set(test.run().dataframe[0].value["plugin"]) == {"memory"}
+    [shown] = component_messages(test.run(), "decision_list")
+    assert {row["what"] for row in shown["rows"]} == {"memory: reject"}
     assert "memory REJECT" in test.query_params["of"]
 
 
 def test_run_page_shows_loss_of_served_batches(open_page, tmp_path):
-    """Runs that are served while they are trained have a section for the loss of served batches."""
+    """Runs that are served while they are trained have a panel for the loss of served batches."""
     with Run(plugins=[], runs=tmp_path, run_id="served") as run:
         for i in range(5):
             ctx = run.start_batch(i, 2.0)
             ctx.custom.update(served_loss=2.0, served_new_loss=3.0, served_familiar_loss=1.5)
             run.end_batch(ctx)
-    assert "Loss of served batches, nats/token" in [part.value for part in open_page(tmp_path, "run").header]
+    [sent] = component_messages(open_page(tmp_path, "run"), "timeseries")
+    panel = next(panel for panel in sent["panels"] if panel["key"] == "served")
+    assert {line["name"]: line["y"][-1] for line in panel["lines"]} == {
+        "all": 2.0,
+        "new text": 3.0,
+        "familiar text": 1.5,
+    }
 
 
 def test_decision_page_with_infinite_threshold_shows_no_margin(open_page, tmp_path):

@@ -63,6 +63,7 @@ class Timeseries {
       if (!this.timer) this.view = view;
     }
     this.plots.setAttribute("aria-label", data.description);
+    this.nameWidth = measureNames(this.panels, this.theme.font);
     this.applySmoothing();
     this.buildPanels();
   }
@@ -177,12 +178,12 @@ class Timeseries {
     const width = this.root.clientWidth;
     if (!this.data || !width) return;
     const small = width < SMALL_WIDTH;
-    const hasRows = this.panels.some((panel) => panel.rows);
-    this.area = { width, left: small || !hasRows ? 52 : 122, right: width - 10, height: 0 };
+    this.area = { width, left: small ? 52 : Math.max(52, this.nameWidth), right: width - 10, height: 0 };
+    this.plots.dataset.left = this.area.left;
     const [low, high] = this.range();
     const span = high - low || 1;
     this.scaleX = (x) => this.area.left + ((x - low) / span) * (this.area.right - this.area.left);
-    Object.assign(this.scaleX, { low, high });
+    Object.assign(this.scaleX, { low, high, binWidth: this.data.axis.width });
     this.views.forEach((view, index) => view.draw(this.panels[index], small));
     drawAxisX(this.axisCanvas, this.scaleX, this.area, this.data.axis, this.theme);
     this.backButton.disabled = !this.history.length;
@@ -266,6 +267,14 @@ class Timeseries {
     clearTimeout(this.timer);
     this.root.remove();
   }
+}
+
+// Width of the names of rows, at most a quarter of a small window.
+function measureNames(panels, font) {
+  const context = document.createElement("canvas").getContext("2d");
+  context.font = FONT + font;
+  const widths = panels.flatMap((panel) => (panel.rows ?? []).map((row) => context.measureText(row.name).width));
+  return widths.length ? Math.min(200, Math.max(...widths) + 14) : 0;
 }
 
 function mixed(colour, share) {

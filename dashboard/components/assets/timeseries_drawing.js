@@ -153,29 +153,51 @@ function drawRange(context, line, scaleX, y, log) {
 function strokeLine(context, line, values, scaleX, y, log, width) {
   const [first, last] = visibleIndices(line.xs, scaleX);
   const usable = (i) => i >= first && i < last && values[i] !== null && (!log || values[i] > 0);
+  const gaps = [];
+  let previous = null;
   context.strokeStyle = context.fillStyle = line.colour;
   context.lineWidth = width;
   context.lineJoin = "round";
   context.setLineDash(line.dash);
   context.beginPath();
-  let previous = null;
   for (let i = first; i < last; i++) {
-    if (!usable(i)) {
-      previous = null;
+    if (!usable(i)) continue;
+    const at = [scaleX(line.xs[i]), y(values[i])];
+    if (line.points) {
+      context.fillRect(at[0] - 2.5, at[1] - 2.5, 5, 5);
       continue;
     }
-    const at = [scaleX(line.xs[i]), y(values[i])];
-    if (previous === null) {
-      context.moveTo(...at);
-      // A single point between two gaps has no line.
-      if (!usable(i + 1)) context.rect(at[0] - 1, at[1] - 1, 2, 2);
-    } else {
-      if (line.step) context.lineTo(at[0], previous);
+    if (usable(i - 1)) {
+      if (line.step) context.lineTo(at[0], previous[1]);
       context.lineTo(...at);
+    } else {
+      if (previous) gaps.push([previous, at]);
+      context.moveTo(...at);
     }
-    previous = at[1];
+    previous = at;
+    // A value before a gap is as wide as its bin, so that a single one is visible.
+    if (!usable(i + 1) && (line.step || !usable(i - 1))) {
+      previous = [Math.max(at[0] + 2, scaleX(line.xs[i] + scaleX.binWidth)), at[1]];
+      context.lineTo(...previous);
+    }
   }
   context.stroke();
+  strokeGaps(context, gaps);
+}
+
+// A faint dotted line leads the eye over a gap. It is not a value, and the crosshair shows none there.
+function strokeGaps(context, gaps) {
+  context.setLineDash([1, 4]);
+  context.lineWidth = 1;
+  const strength = context.globalAlpha;
+  context.globalAlpha = strength * 0.6;
+  context.beginPath();
+  for (const [start, end] of gaps) {
+    context.moveTo(...start);
+    context.lineTo(...end);
+  }
+  context.stroke();
+  context.globalAlpha = strength;
   context.setLineDash([]);
 }
 

@@ -86,8 +86,14 @@ def wait_until_idle(tab):
 
 def plot_box(tab):
     """Return left, right, top and bottom of the area with the curves."""
-    box = tab.locator(".plots").bounding_box()
-    return box["x"] + 122, box["x"] + box["width"] - 10, box["y"], box["y"] + box["height"]
+    plots = tab.locator(".plots")
+    box = plots.bounding_box()
+    return (
+        box["x"] + float(plots.get_attribute("data-left")),
+        box["x"] + box["width"] - 10,
+        box["y"],
+        box["y"] + box["height"],
+    )
 
 
 def screen_x(tab, iteration, low=0, high=LAST):
