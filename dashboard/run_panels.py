@@ -146,7 +146,7 @@ def plugin_panel(actions: pa.Table, title: str = "Plugin actions") -> RowPanel |
             [row["iter"] for row in groups[plugin, action]],
             width=groups[plugin, action][0]["width"],
             counts=[row["decisions"] for row in groups[plugin, action]],
-            shares=[min(1.0, row["decisions"] / row["width"]) for row in groups[plugin, action]],
+            full=groups[plugin, action][0]["width"],
             colour=PLUGIN_COLOURS.get(plugin, NEUTRAL),
         )
         for plugin, action in order

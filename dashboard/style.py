@@ -70,6 +70,11 @@ CSS = """<style>
   max-width: min(22rem, 80vw); padding: .4rem .6rem; border-radius: .4rem;
   background: #262730; color: #fafafa;
 }
+/* A live page is drawn again every few seconds. Streamlit would show the old elements in grey meanwhile. */
+[data-stale=true] { opacity: 1 !important; transition: none !important; }
+/* The chart of a run is sent first, and must not move when the texts above it arrive. */
+.st-key-run-heading { min-height: 5.5rem; }
+.st-key-run-metrics { min-height: 4.75rem; }
 @media (max-width: 640px) {
   [data-testid=stMainBlockContainer] { padding-left: 1rem; padding-right: 1rem; }
   .st-key-search > :first-child { flex: 1 1 8rem; min-width: 0; width: auto !important; }

@@ -34,6 +34,8 @@ SCRIPTS = ("numbers", "drawing", "panels", "events")
 LINE_COLOURS = (UPDATE, SKIP, RELEASE, ATTACK, CLAMP, NEUTRAL)
 LINE_DASHES = ((), (6, 3), (2, 2), (8, 3, 2, 3))
 SIGNIFICANT_DIGITS = 6
+# Shorter sequences are sent as they are.
+MIN_COMPACT_VALUES = 4
 Format = Literal["number", "integer", "percent", "duration"]
 Values = Sequence[float | None]
 
@@ -131,7 +133,7 @@ class LinePanel:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of marks. The height of a mark is its share, so that a rare event is as dark as a frequent one.
+    """A row of marks. Their height shows their count, so a rare event is as dark as a frequent one.
 
     Args:
         key: Name of the row in a pick.
@@ -139,7 +141,7 @@ class Row:
         x: First position of each mark, ascending.
         width: Width of each mark. 0 draws a line at the position.
         counts: Number of events of each mark. None counts one event for each mark.
-        shares: Height of each mark, from 0 to 1. None draws all marks at full height.
+        full: Count of a mark with the full height. None draws all marks at full height.
         colour: Colour of the marks.
 
     """
@@ -149,7 +151,7 @@ class Row:
     x: Sequence[float]
     width: float = 0
     counts: Sequence[int] | None = None
-    shares: Sequence[float] | None = None
+    full: float | None = None
     colour: str = UPDATE
 
 
@@ -251,7 +253,7 @@ def message(
             _line_panel(panel, positions) if isinstance(panel, LinePanel) else _row_panel(panel, positions)
             for panel in panels
         ],
-        "xs": [list(xs) for xs in positions],
+        "xs": [_compact(list(xs)) for xs in positions],
         "axis": {
             "low": axis.low,
             "high": axis.high if axis.high > axis.low else axis.low + 1,
@@ -305,8 +307,8 @@ def _row_panel(panel: RowPanel, positions: dict[tuple[float, ...], int]) -> dict
             "name": row.name,
             "x": positions.setdefault(tuple(row.x), len(positions)),
             "width": row.width,
-            "n": None if row.counts is None else list(row.counts),
-            "share": None if row.shares is None else _rounded(row.shares, 3),
+            "n": None if row.counts is None else _compact(list(row.counts)),
+            "full": row.full,
             "colour": row.colour,
         }
         for row in panel.rows
@@ -314,11 +316,23 @@ def _row_panel(panel: RowPanel, positions: dict[tuple[float, ...], int]) -> dict
     return {"key": panel.key, "title": panel.title, "unit": panel.unit, "rows": rows}
 
 
-def _rounded(values: Values, digits: int = SIGNIFICANT_DIGITS) -> list[float | None]:
-    return [
-        None if value is None or not math.isfinite(value) else float(f"{value:.{digits}g}")
-        for value in values
-    ]
+def _rounded(values: Values) -> Any:
+    return _compact(
+        [
+            None if value is None or not math.isfinite(value) else float(f"{value:.{SIGNIFICANT_DIGITS}g}")
+            for value in values
+        ]
+    )
+
+
+def _compact(values: list[Any]) -> Any:
+    """Return equal or equidistant numbers as start, step and count. Most positions are equidistant."""
+    if len(values) < MIN_COMPACT_VALUES or any(value is None for value in values):
+        return values
+    step = values[1] - values[0]
+    if any(values[i] != values[0] + i * step for i in range(len(values))):
+        return values
+    return {"start": values[0], "step": step, "count": len(values)}
 
 
 def _parse_view(value: Any) -> tuple[float, float] | None:

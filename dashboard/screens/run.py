@@ -15,7 +15,7 @@ from dashboard.data_source import query_or_error, run_page_query, run_sql
 from dashboard.iteration_view import IterationView, read_view, set_view
 from dashboard.layout import auto_refresh, page_header, query_details, section, select_run
 from dashboard.metric_cards import first_row, metric_cards
-from dashboard.run_chart import run_chart
+from dashboard.run_chart import let_browser_draw, run_chart
 from dashboard.words import action_name, glossary_line, state_name
 
 QUESTION = "What happened in this run?"
@@ -174,6 +174,7 @@ def explore() -> None:
             on_view=on_view,
             on_pick=on_pick,
         )
+    let_browser_draw(f"chart-{run_id}")
     with right:
         keys = [
             row.key
@@ -187,8 +188,8 @@ def explore() -> None:
 
 def draw() -> None:
     """Show the page. The chart is sent first, because the figures above it take longer."""
-    heading = st.container()
-    metrics = st.container()
+    heading = st.container(key="run-heading")
+    metrics = st.container(key="run-metrics")
     explore()
     result = query_or_error(run_sql, "select * from run_summary where run_id = $run", run=run_id)
     row = next(iter(result.rows()), {}) if result is not None else {}

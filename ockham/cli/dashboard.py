@@ -72,7 +72,7 @@ def dashboard(
     if importlib.util.find_spec("streamlit") is None:
         raise MissingExtraError("streamlit", "dashboard")
     root = resources.data_root()
-    command = _build_command(root / "dashboard" / "app.py", host, port, open_browser=open_browser)
+    command = _build_command(root / "dashboard" / "server.py", host, port, open_browser=open_browser)
     paths = [str(root), *([os.environ["PYTHONPATH"]] if "PYTHONPATH" in os.environ else [])]
     env = {
         **os.environ,
@@ -101,6 +101,7 @@ def _build_command(page: Path, host: str, port: int, *, open_browser: bool) -> l
         "--server.fileWatcherType=none",
         "--client.toolbarMode=minimal",
         "--server.enableStaticServing=false",
+        "--server.enableWebsocketCompression=true",
         "--server.maxUploadSize=1",
         "--client.showErrorLinks=false",
         "--theme.metricValueFontSize=1.75rem",

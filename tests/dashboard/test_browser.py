@@ -9,6 +9,7 @@ import socket
 import pytest
 from playwright import sync_api
 
+from ockham.run import Run
 from tests.helpers.dashboard_server import start_dashboard
 from tests.helpers.runs import make_run
 
@@ -211,6 +212,49 @@ def test_run_page_loads_no_vega_and_no_data_grid(page, address):
     page.get_by_text("SQL, table, download").first.click()
     page.locator("[data-testid=stDataFrame]").wait_for()
     assert page.failures == []
+
+
+def test_live_run_is_drawn_in_place_without_grey(browser, tmp_path):
+    """While events arrive, no element is dimmed, and the chart follows in the same element."""
+    with Run("balanced", runs=tmp_path, run_id="live", facts={"vocab_size": 256, "max_iters": 400}) as run:
+        write_batches(run, 0, 50)
+        server, port = start_dashboard(tmp_path)
+        tab = _open_tab(browser)
+        try:
+            open_run(tab, f"http://127.0.0.1:{port}", "run=live")
+            tab.locator(".root").evaluate("root => { root.dataset.mark = 'same' }")
+            tab.evaluate(WATCH_OPACITY)
+            for i in range(1, 4):
+                write_batches(run, 50 * i, 50 * i + 50)
+                tab.locator(".at", has_text=f"iteration 0 to {50 * i + 49}").wait_for()
+            assert tab.locator(".root").get_attribute("data-mark") == "same"
+            assert tab.evaluate("window.samples") > 20
+            assert tab.evaluate("window.dimmed") == 0
+            assert tab.failures == []
+        finally:
+            tab.close()
+            server.terminate()
+            server.wait(20)
+
+
+# Count frames in which an element of the page is transparent, also in the middle of a transition.
+WATCH_OPACITY = """() => {
+    window.samples = window.dimmed = 0;
+    const look = () => {
+        window.samples++;
+        const elements = document.querySelectorAll('[data-testid=stElementContainer], [data-stale=true]');
+        if ([...elements].some(node => Number(getComputedStyle(node).opacity) < 1)) window.dimmed++;
+        requestAnimationFrame(look);
+    };
+    look();
+}"""
+
+
+def write_batches(run, start, end):
+    for i in range(start, end):
+        ctx = run.start_batch(i, 3.0 + 0.1 * (i % 7), learning_rate=1e-3)
+        run.end_batch(ctx, stepped=ctx.updated, grad_norm=1.0, complexity_cost=0.001)
+    run.flush()
 
 
 def test_keys_j_and_k_open_adjacent_decisions(page, address):

@@ -96,7 +96,7 @@ def test_event_panel_has_one_mark_per_event_of_the_log(catalog, events):
 
 
 def test_plugin_panel_counts_all_decisions_in_the_order_of_the_chain(catalog, events):
-    """Each plugin and action is a row, and shares are at most 1."""
+    """Each plugin and action is a row. A mark of full height has a decision at every iteration of its bin."""
     panel = run_panels.plugin_panel(run_query(catalog, "plugin_bins"))
     made = [event["data"] for event in events if event["type"] == "ockham.decision.made.v1"]
     expected = {}
@@ -104,7 +104,7 @@ def test_plugin_panel_counts_all_decisions_in_the_order_of_the_chain(catalog, ev
         key = run_panels.row_key(data["plugin"], data["action"])
         expected[key] = expected.get(key, 0) + 1
     assert {row.key: sum(row.counts) for row in panel.rows} == expected
-    assert all(0 < share <= 1 for row in panel.rows for share in row.shares)
+    assert all(row.full == row.width == 2 for row in panel.rows)
     plugins = [row.key.split()[0] for row in panel.rows]
     assert plugins == sorted(plugins, key=list(run_panels.PLUGIN_COLOURS).index)
 

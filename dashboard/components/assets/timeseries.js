@@ -47,10 +47,12 @@ class Timeseries {
   setData(data) {
     this.data = data;
     this.panels = data.panels;
+    const xs = data.xs.map(expand);
     for (const panel of this.panels) {
       panel.bands ??= [];
       for (const item of panel.lines ?? panel.rows) {
-        item.xs = data.xs[item.x];
+        item.xs = xs[item.x];
+        for (const name of ["y", "low", "high", "n"]) if (item[name]) item[name] = expand(item[name]);
         item.dash ??= [];
         if (!this.logs.has(panel.key)) this.logs.set(panel.key, Boolean(panel.log));
       }
@@ -267,6 +269,12 @@ class Timeseries {
     clearTimeout(this.timer);
     this.root.remove();
   }
+}
+
+// Equal and equidistant numbers are sent as start, step and count.
+function expand(values) {
+  if (Array.isArray(values)) return values;
+  return Array.from({ length: values.count }, (_, i) => values.start + i * values.step);
 }
 
 // Width of the names of rows, at most a quarter of a small window.

@@ -222,7 +222,8 @@ function drawRowPanel(canvas, panel, scaleX, area, options) {
     for (let i = first; i < last; i++) {
       const x = scaleX(row.xs[i]);
       const width = Math.max(2.5, scaleX(row.xs[i] + row.width) - x - 0.5);
-      const height = row.share ? Math.max(6, full * Math.min(1, row.share[i])) : full;
+      const share = row.full && row.n ? Math.min(1, row.n[i] / row.full) : 1;
+      const height = Math.max(6, full * share);
       context.fillRect(row.width ? x : x - width / 2, base - height, width, height);
     }
     context.restore();

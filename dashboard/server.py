@@ -1,0 +1,33 @@
+"""Server of the dashboard: the pages of `app.py`, with compressed files and a prepared first visit."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from starlette.middleware import Middleware
+from streamlit import file_util
+from streamlit.starlette import App
+
+from dashboard.prewarm import start_prewarm
+from dashboard.static_files import StaticFiles, StaticFilesMiddleware
+
+SCREENS = Path(__file__).with_name("screens")
+PAGE_PATHS = frozenset({"/", *(f"/{path.stem}" for path in SCREENS.glob("*.py") if path.stem != "__init__")})
+FILES = StaticFiles(Path(file_util.get_static_dir()))
+
+
+@contextlib.asynccontextmanager
+async def prepare(_app: Any) -> AsyncIterator[dict[str, Any]]:
+    """Start the work of the first visit in a thread. The server accepts visits meanwhile."""
+    start_prewarm(FILES.compress_first_page)
+    yield {}
+
+
+app = App(
+    Path(__file__).with_name("app.py"),
+    lifespan=prepare,
+    middleware=[Middleware(StaticFilesMiddleware, files=FILES, pages=PAGE_PATHS)],
+)
