@@ -63,10 +63,12 @@ def run_chart(
         )
     except Exception as error:
         show_error("This chart cannot be drawn.", error)
-    view_inputs(run_id, view)
-    for name, result in found.items():
-        if result.table.num_rows:
-            query_details(result, name, queries[name])
+    with st.container(horizontal=True, vertical_alignment="center"):
+        view_inputs(run_id, view)
+        for name, result in found.items():
+            if result.table.num_rows:
+                with st.container(width="content"):
+                    query_details(result, name, queries[name])
     return panels
 
 

@@ -57,6 +57,7 @@ class Timeseries {
         if (!this.logs.has(panel.key)) this.logs.set(panel.key, Boolean(panel.log));
       }
     }
+    this.joinWholeRange(data.view);
     this.smoothing ??= data.smoothing ?? 0;
     const view = data.view ? [...data.view] : null;
     if (String(view) !== String(this.serverView)) {
@@ -68,6 +69,20 @@ class Timeseries {
     this.nameWidth = measureNames(this.panels, this.theme.font);
     this.applySmoothing();
     this.buildPanels();
+  }
+
+  // A zoomed message contains the visible range only. The rest is filled from the last message with the whole
+  // range, so that a pan or a zoom shows values at once, until the server has sent finer ones.
+  joinWholeRange(view) {
+    const lines = this.panels.flatMap((panel) => (panel.lines ?? []).map((line) => [`${panel.key}/${line.name}`, line]));
+    if (!view) {
+      this.whole = new Map(lines.map(([name, line]) => [name, { ...line }]));
+      return;
+    }
+    for (const [name, line] of lines) {
+      const whole = this.whole?.get(name);
+      if (whole) Object.assign(line, joinLines(whole, line, view));
+    }
   }
 
   // The DOM of the panels stays while their structure is the same, so that the focus is not lost.
@@ -275,6 +290,21 @@ class Timeseries {
 function expand(values) {
   if (Array.isArray(values)) return values;
   return Array.from({ length: values.count }, (_, i) => values.start + i * values.step);
+}
+
+// Values of `whole` outside of the range, and of `part` inside of it.
+function joinLines(whole, part, [low, high]) {
+  const end = lowerBound(whole.xs, low);
+  const start = lowerBound(whole.xs, high + 1e-9);
+  const join = (outer, inner) => [...outer.slice(0, end), ...inner, ...outer.slice(start)];
+  const joined = { xs: join(whole.xs, part.xs), y: join(whole.y, part.y) };
+  if (whole.low || part.low) {
+    joined.low = join(whole.low ?? whole.y, part.low ?? part.y);
+    joined.high = join(whole.high ?? whole.y, part.high ?? part.y);
+    joined.rangeName = part.rangeName ?? whole.rangeName;
+    joined.rangeColour = part.rangeColour ?? whole.rangeColour;
+  }
+  return joined;
 }
 
 // Width of the names of rows, at most a quarter of a small window.

@@ -17,6 +17,8 @@ UNTRUSTED = "<img src=x onerror=alert(1)> **bold** $x$"
 def record(name, value):
     """Keep the arguments of the callbacks in the order of their calls."""
     st.session_state.setdefault("calls", []).append((name, value))
+    if name == "view":
+        st.session_state["page-view"] = value
 
 
 def main():
@@ -24,7 +26,10 @@ def main():
     st.title("Chart")
     end = st.number_input("End", 0, POINTS * WIDTH, POINTS * WIDTH - 1)
     whole = st.button("Reset")
-    shown = [i for i, x in enumerate(XS) if x <= end]
+    view = None if whole else st.session_state.get("page-view")
+    low, high = view or (0, end)
+    # As on the Run page, a zoomed message has no values outside of the range.
+    shown = [i for i, x in enumerate(XS) if low <= x <= min(high, end)]
     xs = [XS[i] for i in shown]
     selection = timeseries(
         [
@@ -42,7 +47,7 @@ def main():
         Axis(0, end, width=WIDTH),
         key="chart",
         description="Loss of a test run.",
-        view=None if whole else st.session_state.get("page-view"),
+        view=view,
         on_view=lambda view: record("view", view),
         on_pick=lambda pick: record("pick", pick),
     )
