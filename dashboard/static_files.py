@@ -27,14 +27,14 @@ YEAR_SECONDS = 31_536_000
 # Scripts of the elements that every page shows, by the start of their name.
 EARLY_SCRIPTS = (
     "BidiComponent.",
-    "serialization.",
-    "recordbatch.",
     "Html.",
-    "purify.es.",
+    "PageLink.",
     "Selectbox.",
-    "useMenuTrigger.",
-    "useSyncComboBoxEnterTargetFocus.",
+    "TextInput.",
+    "Checkbox.",
+    "purify.es.",
 )
+SCRIPTS = "static/js"
 
 
 class StaticFiles:
@@ -47,14 +47,15 @@ class StaticFiles:
             for path in folder.rglob("*")
             if path.is_file() and path.suffix in COMPRESSED_SUFFIXES and path.stat().st_size >= MIN_BYTES
         }
-        self._copies: dict[str, bytes] = {}
-        self.index = _add_links(folder, list(self.files))
+        self.copies: dict[str, bytes] = {}
+        self.index = _add_links(folder)
+        self.compressed_index = gzip.compress(self.index)
 
     def compress(self, name: str) -> bytes:
         """Return a compressed file. It is compressed once."""
-        if name not in self._copies:
-            self._copies[name] = gzip.compress(self.files[name].read_bytes(), COMPRESSION_LEVEL)
-        return self._copies[name]
+        if name not in self.copies:
+            self.copies[name] = gzip.compress(self.files[name].read_bytes(), COMPRESSION_LEVEL)
+        return self.copies[name]
 
     def compress_first_page(self) -> None:
         """Compress the files that the first visit needs."""
@@ -83,26 +84,38 @@ class StaticFilesMiddleware:
         name = scope.get("path", "")
         if scope["type"] == "http" and scope["method"] == "GET" and _accepts_gzip(scope):
             if name in self.files.files:
-                body = await anyio.to_thread.run_sync(self.files.compress, name)
+                body = self.files.copies.get(name)
+                if body is None:
+                    body = await anyio.to_thread.run_sync(self.files.compress, name)
                 kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
                 await _respond(send, body, kind, f"public, immutable, max-age={YEAR_SECONDS}")
                 return
             if name in self.pages:
-                await _respond(send, gzip.compress(self.files.index), "text/html; charset=utf-8", "no-cache")
+                await _respond(send, self.files.compressed_index, "text/html; charset=utf-8", "no-cache")
                 return
         await self.app(scope, receive, send)
 
 
-def _add_links(folder: Path, names: list[str]) -> bytes:
-    """Return the page of Streamlit, with links that load the early scripts in parallel."""
+def _add_links(folder: Path) -> bytes:
+    """Return the page of Streamlit, with links that load the early scripts and their imports in parallel."""
     index = (folder / "index.html").read_text()
-    chosen = [
-        name
-        for name in names
-        if name.startswith("/static/js/") and name.rsplit("/", 1)[1].startswith(EARLY_SCRIPTS)
-    ]
-    links = "".join(f'<link rel="modulepreload" crossorigin href=".{name}">\n' for name in sorted(chosen))
+    waiting = [path.name for path in (folder / SCRIPTS).glob("*.js") if path.name.startswith(EARLY_SCRIPTS)]
+    chosen: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name not in chosen and f"/{SCRIPTS}/{name}" not in index:
+            chosen.add(name)
+            waiting += find_imports(folder / SCRIPTS / name)
+    links = "".join(
+        f'<link rel="modulepreload" crossorigin href="./{SCRIPTS}/{name}">\n' for name in sorted(chosen)
+    )
     return index.replace("</head>", f"{links}</head>", 1).encode()
+
+
+def find_imports(script: Path) -> list[str]:
+    """Return the names of the scripts in the same folder that a script imports before it runs."""
+    names = re.findall(r'(?:from|import)\s*"\./([^"/]+\.js)"', script.read_text())
+    return [name for name in dict.fromkeys(names) if (script.parent / name).is_file()]
 
 
 def _accepts_gzip(scope: Scope) -> bool:

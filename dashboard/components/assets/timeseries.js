@@ -29,7 +29,9 @@ class Timeseries {
     this.buildTools();
     addPointerEvents(this);
     addKeyEvents(this);
-    this.observer = new ResizeObserver(() => this.draw());
+    this.observer = new ResizeObserver(() => {
+      if (this.root.clientWidth !== this.area?.width) this.draw();
+    });
     this.observer.observe(this.root);
   }
 
