@@ -69,8 +69,10 @@ def view_inputs(run_id: str, view: IterationView) -> None:
 
     def apply_inputs() -> None:
         low, high = (st.session_state[key] for key in keys)
-        whole = low is None and high is None
-        set_view(None if whole else (view.first if low is None else low, view.last if high is None else high))
+        if low is None and high is None:
+            set_view(None)
+        else:
+            set_view((view.first if low is None else low, view.last if high is None else high))
 
     with st.popover("Range"):
         for label, key, limit in zip(("From", "To"), keys, (view.first, view.last), strict=True):

@@ -21,6 +21,7 @@ EXCEPTIONS = {
     "pages/search.sql": "finds every decision and checkpoint by name",
     "pages/decision.sql": "shows one decision",
     "pages/decisions_by_id_prefix.sql": "finds decisions by ID",
+    "pages/people_of_decision.sql": "explains one decision, also if it does not count",
     "pages/timeline_events.sql": "lists every resume",
 }
 QUERIES = sorted(

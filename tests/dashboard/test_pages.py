@@ -377,7 +377,10 @@ def test_unknown_savings_show_their_reason(open_page, runs, page, expected):
     test = open_page(runs, page, run="first")
     texts = [element.value for element in (*test.text, *test.caption)]
     assert all(any(words in text for text in texts) for words in expected), texts
-    notes = {card.label: card.delta for card in test.metric if card.value == "-"}
+    strips = [metric for sent in component_messages(test, "metric_strip") for metric in sent["metrics"]]
+    cards = [(card.label, card.value, card.delta) for card in test.metric]
+    cards += [(metric["label"], metric["value"], metric["note"]) for metric in strips]
+    notes = {label: note for label, value, note in cards if value == "-"}
     assert {note for label, note in notes.items() if "saved" in label.lower()} <= {
         "no stage times",
         "no baseline run",

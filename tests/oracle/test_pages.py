@@ -22,12 +22,18 @@ from tests.oracle.log_lines import contexts, read_run, read_settings
 
 # Page queries without figures of the logs, with the reason.
 ELSEWHERE = {
+    "checkpoint_files": "names and digests of files; tests/dashboard/test_checkpoints.py",
     "citations": "decision records; tests/odr/test_arrow_tables.py",
+    "decision_checkpoints": "names of files; tests/dashboard/test_checkpoints.py",
     "gate_sweep_setting": "text of a command; tests/dashboard/test_pages.py",
     "odr_claims": "decision records; tests/odr/test_arrow_tables.py",
     "odr_findings": "decision records; tests/odr/test_arrow_tables.py",
     "odr_list": "decision records; tests/odr/test_arrow_tables.py",
     "odr_sides": "decision records; tests/odr/test_arrow_tables.py",
+    "people_of_decision": "what people did; tests/dashboard/test_pages.py",
+    "people_of_run": "what people did; tests/dashboard/test_pages.py",
+    "run_header": "state and policy; tests/dashboard/test_header.py",
+    "search": "names; tests/dashboard/test_checkpoints.py",
 }
 BY_RUN = (
     "adapter_status",
