@@ -45,7 +45,7 @@ def answer(row: dict[str, Any]) -> str:
     text = f"{run_id}: {state_name(str(row.get('state')))}"
     if rate is not None:
         unit = "checkpoint" if row["accepted"] == 1 else "checkpoints"
-        text += f"; {row['batches']:,} batches, {rate:.1%} updates, {row['accepted']:,} accepted {unit}"
+        text += f"; {row['batches']:,} batches, {rate:.1%} updated, {row['accepted']:,} accepted {unit}"
     text += f", validation loss {loss:.4f}." if loss is not None else "."
     ranks = first_row("run_ranks", str(run_id))
     if ranks.get("ranks", 1) > 1:
