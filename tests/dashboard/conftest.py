@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,12 @@ from streamlit.testing.v1 import AppTest
 from dashboard import verifier
 from dashboard.verifier import RunVerifier
 from ockham import resources
+
+
+@pytest.fixture(autouse=True)
+def _main_module(monkeypatch):
+    """Restore the main module, which an AppTest replaces. New processes of later tests would run its page."""
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
 
 
 @pytest.fixture(autouse=True)

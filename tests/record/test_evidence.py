@@ -150,6 +150,7 @@ HEAD_PARSERS = {
 ROOT_READERS = {
     "record/attempt.py",
     "record/evidence.py",
+    "record/run_labels.py",
     "record/verify/standalone.py",
     "replay/attest.py",
 }
