@@ -141,7 +141,7 @@ def figures(run: RunData) -> dict[str, float]:
         "forward s": forward,
         "update s": backward + optimizer,
         "chain s": chain,
-        "updated batches": float(run.updated_batches),
+        "updates": float(run.updated_batches),
         "saved": float("nan") if saved is None else saved,
     }
 
@@ -150,9 +150,9 @@ def table(options: argparse.Namespace, results: dict[Arm, list[RunData]]) -> Non
     """Print one row per arm: means over the seeds, and paired differences to the best always-updating arm."""
     rows = {arm: [figures(run) for run in runs] for arm, runs in results.items()}
     every = [row for group in rows.values() for row in group]
-    update_seconds = [row["update s"] / row["updated batches"] for row in every if row["updated batches"]]
+    updates = [row["update s"] / row["updates"] for row in every if row["updates"]]
     forward = statistics.median(row["forward s"] / options.batches for row in every)
-    b = statistics.median(update_seconds) / forward if update_seconds else float("nan")
+    b = statistics.median(updates) / forward if updates else float("nan")
     always = {arm: group for arm, group in rows.items() if arm.name == "always"} or rows
     rival = min(always, key=lambda arm: statistics.fmean(row["served"] for row in always[arm]))
     print(f"rival: {rival.name} at {rival.rate}; b = {b:.2f}; seeds {options.seeds}\n")

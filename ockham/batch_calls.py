@@ -141,9 +141,7 @@ class BatchCalls(GradientCalls, PersonCalls):
         )
         counts = self.counts
         counts.add_batch(ctx, seconds or {}, stepped=counts_as_step)
-        ctx.set_gauges(
-            update_rate=counts.updated / max(counts.finite, 1), optimizer_steps=counts.steps, **gauges
-        )
+        ctx.set_gauges(update_rate=counts.updated / max(counts.finite, 1), updates=counts.steps, **gauges)
         self._recorder.set_measured(ctx)
         self.chain.on_batch_end(ctx)
         has_news = ctx.ends_step and self._requests.poll()

@@ -122,7 +122,7 @@ class OccamContext:
     drift_sq: float
     grad_norm: float
     update_rate: float
-    optimizer_steps: int
+    updates: int
     val_loss: float | None
     kl_to_anchor: float | None
     occam_quotient: float | None

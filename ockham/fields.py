@@ -182,7 +182,7 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field("grad_norm", "gauge", "float", 0.0, "1", "L2 norm of the gradient before clipping."),
     Field("update_rate", "gauge", "float", 1.0, "ratio", "Updated batches / finite batches so far."),
-    Field("optimizer_steps", "gauge", "int", 0, "1", "Optimizer steps applied so far."),
+    Field("updates", "gauge", "int", 0, "1", "Optimizer steps applied so far."),
     Field(
         "val_loss",
         "gauge",

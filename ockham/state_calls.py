@@ -122,9 +122,7 @@ class StateCalls(RankCalls):
         self._require_open("restore_saved_state")
         state = from_json_value(state)
         self.chain.restore_saved_state(state["plugins"])
-        ctx.set_gauges(
-            **{**state["gauges"], "optimizer_steps": ctx.optimizer_steps, "update_rate": ctx.update_rate}
-        )
+        ctx.set_gauges(**{**state["gauges"], "updates": ctx.updates, "update_rate": ctx.update_rate})
         ctx.custom.clear()
         ctx.custom.update(state["custom"])
         self._recorder.record_key_frame("ROLLBACK", ctx.iter_num + 1)

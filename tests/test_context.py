@@ -108,11 +108,11 @@ def test_unknown_field_is_an_error_with_a_suggestion(wrong, right):
 def test_set_gauges_checks_names_and_types():
     """The trainer uses it."""
     ctx = OccamContext(0, 1.5)
-    ctx.set_gauges(grad_norm=math.nan, optimizer_steps=3, val_loss=None)
+    ctx.set_gauges(grad_norm=math.nan, updates=3, val_loss=None)
     assert math.isnan(ctx.grad_norm)
-    assert (ctx.optimizer_steps, ctx.val_loss) == (3, None)
-    with pytest.raises(ContextError, match=r"optimizer_steps takes int, got float 3\.5"):
-        ctx.set_gauges(optimizer_steps=3.5)
+    assert (ctx.updates, ctx.val_loss) == (3, None)
+    with pytest.raises(ContextError, match=r"updates takes int, got float 3\.5"):
+        ctx.set_gauges(updates=3.5)
     with pytest.raises(ContextError, match="grad_norm takes float, got NoneType"):
         ctx.set_gauges(grad_norm=None)
 

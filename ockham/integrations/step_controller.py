@@ -100,7 +100,7 @@ class StepController:
         self._is_boundary = False
         self._cause = ""
         self._has_skipped_gradient = False
-        self._steps = 0
+        self._updates = 0
         self._gauges: dict[str, Any] = {}
         self._scheduled_rates: list[Any] = []
         self.attach(optimizer, scaler)
@@ -124,12 +124,12 @@ class StepController:
 
     def state_dict(self) -> dict[str, int]:
         """Return the counters between two batches. `trainer_state` saves the anchor's weights."""
-        return {"iter_num": self.iter_num, "optimizer_steps": self._steps}
+        return {"iter_num": self.iter_num, "updates": self._updates}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """Restore the counters of `state_dict` before the first batch."""
         self.iter_num = state["iter_num"]
-        self._steps = state["optimizer_steps"]
+        self._updates = state["updates"]
 
     @property
     def is_between_steps(self) -> bool:
@@ -345,10 +345,10 @@ class StepController:
         ctx = self._accepted
         if ctx is None or self.anchor is None:
             return
-        self._steps += 1
+        self._updates += 1
         if self.is_active and not self._cause:
             self._gauges |= _drift_gauges(self._pull(self.anchor, ctx))
-        elif self._steps % self._drift_interval == 1 or self._drift_interval == 1:
+        elif self._updates % self._drift_interval == 1 or self._drift_interval == 1:
             self._gauges |= _drift_gauges(self.anchor.measure())
 
     def _pull(self, anchor: AnchorWeights, ctx: OccamContext) -> Drift:

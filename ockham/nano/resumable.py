@@ -65,7 +65,7 @@ class ResumableTrainer(ABC):
         files = {checkpoint_io.MODEL: packed}
         if state is not None:
             self.discard_forward()
-            self.note_saved_state(metadata["iter_num"])
+            self.note_saved_state(state["iter_num"])
             trainer_state = {
                 "settings": self.recorded_settings(),
                 "steps": self.steps,

@@ -28,7 +28,7 @@ class EvaluationPoint(NamedTuple):
 
     Attributes:
         batches: Number of micro-batches before it.
-        updated_batches: Number of updated micro-batches before it.
+        updates: Number of updated micro-batches before it.
         spec: How the quotient was computed. None if no spec reproduces it.
 
     """
@@ -36,14 +36,14 @@ class EvaluationPoint(NamedTuple):
     iteration: int
     tokens: int
     batches: int
-    updated_batches: int
+    updates: int
     quotient: float
     spec: QuotientSpec | None
 
     def position(self, measure: Measure, b: float) -> float:
         """Return where the evaluation is."""
         if measure == "compute":
-            return self.batches + b * self.updated_batches
+            return self.batches + b * self.updates
         return self.iteration if measure == "iteration" else self.tokens
 
 
@@ -71,13 +71,13 @@ def read_evaluations(log: PinnedLog, with_batches: bool) -> EvaluationSeries:
                 contexts.append((data, decision))
     points: dict[int, EvaluationPoint] = {}
     batches: list[Mapping[str, Any]] = []
-    updated_batches = 0
+    updates = 0
     for data, decision in contexts:
         if data["hook"] == "batch":
             batches.append(data)
-            updated_batches += is_updated(data)
+            updates += is_updated(data)
         elif decision is not None:
-            point = _point(data, decision, len(batches), updated_batches)
+            point = _point(data, decision, len(batches), updates)
             points[point.iteration] = point
     return EvaluationSeries(tuple(points.values()), tuple(batches))
 
@@ -158,13 +158,13 @@ def _memory_decision(line: bytes) -> Mapping[str, Any] | None:
 
 
 def _point(
-    data: Mapping[str, Any], decision: Mapping[str, Any], batches: int, updated_batches: int
+    data: Mapping[str, Any], decision: Mapping[str, Any], batches: int, updates: int
 ) -> EvaluationPoint:
     quotient = parse_number(decision["numbers"]["oq"]) or math.nan
     loss = parse_number(decision["numbers"].get("loss"))
     spec = None if loss is None else infer_quotient_spec(quotient, loss, data["given"])
     tokens = int(_fact(data["given"], "tokens_seen"))
-    return EvaluationPoint(int(data["iter_num"]), tokens, batches, updated_batches, quotient, spec)
+    return EvaluationPoint(int(data["iter_num"]), tokens, batches, updates, quotient, spec)
 
 
 def infer_quotient_spec(quotient: float, loss: float, given: Mapping[str, Any]) -> QuotientSpec | None:

@@ -69,10 +69,10 @@ def _format_oq_delta(judgement: CheckResult) -> list[str]:
     if oq is None:
         return [] if state is None else [f"  OQ delta {state}: it cannot be computed, claimed > 0"]
     value = f"{oq.value:+.4g}" if oq.statistics is None else oq.statistics.sentence()
-    claim = "not claimed in the outcome" if state is None else "claimed > 0"
+    shown, claim = ("", "not claimed in the outcome") if state is None else (f" {state}", "claimed > 0")
     pairs = oq.pairs if oq.statistics is not None else ()
     return [
-        f"  OQ delta{'' if state is None else f' {state}'}: {value} {oq.place}, {claim}",
+        f"  OQ delta{shown}: {value} {oq.place}, {claim}",
         *(f"    {pair.candidate} against {pair.baseline}: {pair.value:+.4g}" for pair in pairs),
     ]
 

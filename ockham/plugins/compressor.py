@@ -115,10 +115,10 @@ class CompressorPlugin(OccamPlugin):
 
     def on_batch_end(self, ctx: OccamContext) -> OccamContext:
         """Store a drift that was measured after an update. A drift that is not finite is ignored."""
-        is_new = ctx.optimizer_steps > self.updates_seen and ctx.is_measured("complexity_cost")
+        is_new = ctx.updates > self.updates_seen and ctx.is_measured("complexity_cost")
         if is_new and ctx.anchor_available and math.isfinite(ctx.complexity_cost):
             self.drifts.append(ctx.complexity_cost)
-        self.updates_seen = ctx.optimizer_steps
+        self.updates_seen = ctx.updates
         return ctx
 
     def on_consolidate(self, ctx: OccamContext) -> OccamContext:

@@ -29,7 +29,7 @@ from ockham.replay.trajectory import AttemptTrajectory, backward_over_forward
 from ockham.replay.whatif_result import WhatIfResult, WhatIfRow
 
 CEILINGS = ("grad_clip", "drift_ceiling")
-COUNTED = ("optimizer_steps", "update_rate")
+COUNTED = ("updates", "update_rate")
 
 
 def whatif(legs: list[AttemptTrajectory], policy: Policy, label: str, *, trust: bool = False) -> WhatIfResult:
@@ -191,7 +191,7 @@ class _WhatIfReplay:
         if self.update_delta:
             finite = max(self.answer.finite, 1)
             ctx.set_gauges(
-                optimizer_steps=max(0, ctx.optimizer_steps + self.update_delta),
+                updates=max(0, ctx.updates + self.update_delta),
                 update_rate=min(1.0, max(0.0, ctx.update_rate + self.update_delta / finite)),
             )
 

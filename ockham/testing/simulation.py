@@ -114,7 +114,7 @@ class SimulatedRun:
             ctx.begin_gradients(batch.gauges["grad_norm"], {})
             self._chain.on_gradients(ctx)
         rate = (ctx.update_rate * self._iter_num + ctx.updated) / (self._iter_num + 1)
-        ctx.set_gauges(optimizer_steps=ctx.optimizer_steps + ctx.updated, update_rate=rate, **batch.gauges)
+        ctx.set_gauges(updates=ctx.updates + ctx.updated, update_rate=rate, **batch.gauges)
         self._chain.on_batch_end(ctx)
         if batch.val_loss is not None or ctx.consolidating:
             ctx.set_gauges(val_loss=ctx.task_loss if batch.val_loss is None else batch.val_loss)

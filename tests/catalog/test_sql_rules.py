@@ -19,6 +19,7 @@ EXCEPTIONS = {
     "pages/batch_decisions.sql": "shows the rank that the page selects",
     "pages/decision.sql": "shows one decision",
     "pages/decisions_by_id_prefix.sql": "finds decisions by ID",
+    "pages/people_of_decision.sql": "explains one decision, also if it does not count",
     "pages/timeline_events.sql": "lists every resume",
 }
 QUERIES = sorted(

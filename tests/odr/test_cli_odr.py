@@ -91,8 +91,8 @@ def test_explain_prints_every_code():
 
 
 REPAIR = (
-    "Add|Change|Check|Cite|Compare|Correct|Extend|Make|Merge|Name|Number|Pin|Put|Read|Register|Reject|Remove|Replace|Restore"
-    "|Return|Save|Sort|Train|Use|Write"
+    "Add|Change|Check|Cite|Compare|Correct|Extend|Make|Merge|Name|Number|Pin|Put|Read|Register|Reject|Remove"
+    "|Replace|Restore|Return|Save|Sort|Train|Use|Write"
 )
 
 

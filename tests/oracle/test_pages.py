@@ -28,6 +28,8 @@ ELSEWHERE = {
     "odr_findings": "decision records; tests/odr/test_arrow_tables.py",
     "odr_list": "decision records; tests/odr/test_arrow_tables.py",
     "odr_sides": "decision records; tests/odr/test_arrow_tables.py",
+    "people_of_decision": "what people did; tests/dashboard/test_pages.py",
+    "people_of_run": "what people did; tests/dashboard/test_pages.py",
 }
 BY_RUN = (
     "adapter_status",

@@ -15,9 +15,7 @@ def make_plugin(drift, **settings):
     """Return a plugin that has seen ten updates with this drift."""
     plugin = CompressorPlugin(threshold=0.1, **{"attack": 0, "release": 0, **settings})
     for i in range(10):
-        end_batch(
-            plugin, {"complexity_cost": drift, "optimizer_steps": i + 1}, iter_num=i, anchor_available=True
-        )
+        end_batch(plugin, {"complexity_cost": drift, "updates": i + 1}, iter_num=i, anchor_available=True)
     return plugin
 
 
@@ -57,8 +55,8 @@ def test_compressor_limits_lambda_and_ignores_skipped_batches():
 def test_compressor_ignores_nonfinite_drift_and_drift_without_anchor():
     """Neither of them is stored."""
     plugin = CompressorPlugin()
-    end_batch(plugin, {"complexity_cost": math.nan, "optimizer_steps": 1}, anchor_available=True)
-    end_batch(plugin, {"complexity_cost": 0.5, "optimizer_steps": 2}, anchor_available=False)
+    end_batch(plugin, {"complexity_cost": math.nan, "updates": 1}, anchor_available=True)
+    end_batch(plugin, {"complexity_cost": 0.5, "updates": 2}, anchor_available=False)
     assert list(plugin.drifts) == []
 
 

@@ -248,11 +248,11 @@ def test_capture_returns_decisions_and_contexts():
     seen = capture(Good(window=1), losses=[2.0, 2.1, math.nan, 2.2], learning_rate=1.0)
     assert seen.reasons == ["QUIET", "QUIET"]
     assert [ctx.learning_rate for ctx in seen.contexts] == [1.0, 0.5, 1.0, 0.5]
-    assert seen.contexts[-1].optimizer_steps == 4
+    assert seen.contexts[-1].updates == 4
 
 
 def test_capture_counts_as_a_run():
     """Updates and update rate are equal."""
     seen = capture(OckhamGatePlugin(surprise_threshold=2.0), losses=[3.0, 1.0, 1.0, 3.0])
     assert [ctx.updated for ctx in seen.contexts] == [True, False, False, True]
-    assert (seen.contexts[-1].optimizer_steps, seen.contexts[-1].update_rate) == (2, 0.5)
+    assert (seen.contexts[-1].updates, seen.contexts[-1].update_rate) == (2, 0.5)
