@@ -111,8 +111,8 @@ def loss_and_plugin_charts(limits: tuple[int, int], key: str) -> TimedResult | N
     chart_section(
         actions,
         "Plugin actions",
-        "One row per plugin and action. A darker colour means a larger share of batches. "
-        "Select a cell to list its decisions.",
+        "One row per plugin and action, also of plugins in shadow, which change nothing. "
+        "A darker colour means a larger share of batches. Select a cell to list its decisions.",
         lambda table: timeline_charts.plugin_chart(table, limits),
         "plugins",
         "Decisions of each plugin and action over the iterations.",
