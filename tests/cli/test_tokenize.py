@@ -42,7 +42,7 @@ def test_tokenize_writes_token_files_and_reports_skipped_files(tmp_path, monkeyp
 
 
 def test_tokenize_reports_bad_input_before_a_missing_package(tmp_path, monkeypatch):
-    """A wrong path is reported first, so that nobody installs tiktoken only to see the next error."""
+    """A wrong path is reported first, so that users do not install tiktoken only to see the next error."""
     monkeypatch.setitem(sys.modules, "tiktoken", None)
     (tmp_path / "a.txt").write_text(WORDS)
     for words, message in (

@@ -10,6 +10,7 @@ import os
 import runpy
 import time
 from typing import Any
+from unittest import mock
 
 from ockham import resources
 from ockham.context import OccamContext
@@ -29,5 +30,5 @@ def save_and_wait(run: Run, ctx: OccamContext, kind: Any, pack: Any, **options: 
 
 
 if __name__ == "__main__":
-    Run.save_checkpoint = save_and_wait  # type: ignore[method-assign]
-    runpy.run_path(str(resources.data_root() / "train.py"), run_name="__main__")
+    with mock.patch.object(Run, "save_checkpoint", save_and_wait):
+        runpy.run_path(str(resources.data_root() / "train.py"), run_name="__main__")

@@ -130,7 +130,7 @@ def test_fix_inserts_the_outcome_line(folder):
     ],
 )
 def test_fix_completes_the_outcome_of_a_draft(folder, outcome, line, wanted, wanted_line):
-    """What the author wrote stays. A measured OQ delta that nobody claimed is not added.
+    """What the author wrote stays. A measured OQ delta without a claim is not added.
 
     A claimed one gets the measure at which it was compared.
     """

@@ -1,4 +1,4 @@
--- Which plugin acted when?
+-- Which plugin decided what when? Decisions in shadow are included.
 -- run: run ID
 -- low: first iteration
 -- high: last iteration
