@@ -88,6 +88,9 @@ class FileEffects:
         """Open a file. Files in a writing mode pass each write through `os.write`."""
         if isinstance(file, int) or not set(mode) & set("wax+"):
             return self._io_open(file, mode, *rest, **options)
+        if mode == "w+b" and os.path.isdir(file):
+            # `tempfile.TemporaryFile`: O_TMPFILE opens a folder, and the file never has a name.
+            return self._io_open(file, mode, *rest, **options)
         if mode not in ("wb", "ab", "xb"):
             raise NotImplementedError(f"{file}: mode {mode} is not counted")
         return io.BufferedWriter(_CountedFile(file, mode, opener=os.open))

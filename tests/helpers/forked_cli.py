@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
@@ -111,6 +112,8 @@ def _run_command(words: tuple[str, ...], env: dict[str, str], cwd: str, files: l
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
+    # Under nohup the tests themselves ignore it.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     for descriptor, path in enumerate(files):
         os.dup2(os.open(path, os.O_RDWR | os.O_APPEND), descriptor)
     sys.stdin = open(0, closefd=False)

@@ -116,7 +116,16 @@ def test_duplicate_signal_under_torchrun_counts_once(monkeypatch):
             signal.raise_signal(signal.SIGINT)
 
 
+@pytest.fixture
+def default_signals():
+    """Under nohup the tests themselves ignore SIGHUP."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("first", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
+@pytest.mark.usefixtures("default_signals")
 def test_signals_of_schedulers_and_terminals_stop_the_run_without_urgency(first, monkeypatch):
     """They may arrive several times and together with SIGTERM. A later SIGTERM interrupts at once."""
     before = signal.getsignal(first)
