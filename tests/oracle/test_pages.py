@@ -174,7 +174,7 @@ def range_calls(last):
 
 
 def decision_calls(rows, last):
-    """Return the calls of pages about decisions: each plugin, three decisions, three iterations."""
+    """Return the calls of pages about decisions: each plugin, three decisions, some iterations."""
     made = [row for row in rows if row.kind == "decision.made"]
     whole = {"low": 0, "high": last}
     calls = [("recent_decisions", {**whole, "plugin": "", "action": ""})]
@@ -182,7 +182,8 @@ def decision_calls(rows, last):
     calls += [("recent_decisions", {**whole, "plugin": p, "action": a}) for p, a in sorted(kinds)]
     for field in KNOBS:
         calls.append(("knob_most_changed", {"field": field}))
-        calls += [("knob_changes_of_batch", {"iter": at, "field": field}) for at in range(0, last + 1, 7)]
+        iterations = range(last % 7, last + 1, max(7, last // 6))
+        calls += [("knob_changes_of_batch", {"iter": at, "field": field}) for at in iterations]
     for at in {0, last // 2, last}:
         calls += [("batch_decisions", {"iter": at, "on_rank": rank}) for rank in (0, 1)]
     for row in made[:: max(1, len(made) // 3)]:
