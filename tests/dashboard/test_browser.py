@@ -278,10 +278,8 @@ def test_keys_j_and_k_open_adjacent_decisions(page, address):
     page.get_by_text("Cited by").wait_for()
     first = page.url
     page.get_by_role("heading", name="What was decided").click()
-    page.keyboard.press("j")
-    page.wait_for_url(lambda url: "decision=" in url and url != first)
-    page.keyboard.press("k")
-    page.wait_for_url(first)
+    repeat_until_url(page, lambda: page.keyboard.press("j"), lambda url: "decision=" in url and url != first)
+    repeat_until_url(page, lambda: page.keyboard.press("k"), first)
 
 
 def test_selected_run_stays_on_other_page(page, address):

@@ -41,8 +41,8 @@ def test_freed_memory_is_reused_without_page_faults():
         [sys.executable, "-c", FAULTS], capture_output=True, text=True, timeout=60, check=True
     )
     before, after = map(int, done.stdout.split())
-    # Measured: 1,100 to 6,900 before, none after.
-    assert after < before / 2
+    # Measured: 1,100 to 6,900 before, none after. With large pages, both can be 0.
+    assert after <= before / 2
 
 
 @pytest.mark.parametrize(
