@@ -143,6 +143,7 @@ class Row:
         counts: Number of events of each mark. None counts one event for each mark.
         full: Count of a mark with the full height. None draws all marks at full height.
         colour: Colour of the marks.
+        hollow: True draws outlines only.
 
     """
 
@@ -153,6 +154,7 @@ class Row:
     counts: Sequence[int] | None = None
     full: float | None = None
     colour: str = UPDATE
+    hollow: bool = False
 
 
 @dataclass(frozen=True)
@@ -310,6 +312,7 @@ def _row_panel(panel: RowPanel, positions: dict[tuple[float, ...], int]) -> dict
             "n": None if row.counts is None else _compact(list(row.counts)),
             "full": row.full,
             "colour": row.colour,
+            "hollow": row.hollow,
         }
         for row in panel.rows
     ]
