@@ -8,11 +8,11 @@ import pyarrow as pa
 import streamlit as st
 
 from dashboard.address import run_ids
-from dashboard.data_source import TimedResult, folder_state, query_or_error, run_page_query, runs_folder
+from dashboard.data_source import TimedResult, query_or_error, run_page_query, runs_folder
 from dashboard.file_digest import file_digest
 from dashboard.layout import page_header, query_details, section
 from dashboard.tables import data_table
-from dashboard.verifier import LogState, run_verifier
+from dashboard.verifier import LogState, run_verifier, verified_state
 from dashboard.words import glossary_line, reason_label
 from ockham.record.checkpoint_evidence import TRAINER_KIND
 from ockham.record.run_folder import RUN_ID
@@ -44,7 +44,7 @@ def file_states(rows: list[Row]) -> list[str]:
 
 
 def _report(run_id: str) -> dict[str, Any] | None:
-    return run_verifier().report(run_id, folder_state(runs_folder() / run_id))
+    return run_verifier().report(run_id, verified_state(runs_folder() / run_id))
 
 
 def file_state(row: Row, state: LogState, report: dict[str, Any] | None) -> str:

@@ -9,11 +9,12 @@ from typing import Any
 import pyarrow as pa
 import streamlit as st
 
-from dashboard.data_source import folder_state, query_or_error, run_page_query, run_sql, runs_folder
+from dashboard.data_source import query_or_error, run_page_query, run_sql, runs_folder
 from dashboard.layout import page_header, query_details, section, select_run
+from dashboard.pins import pins_of_run
 from dashboard.tables import data_table
 from dashboard.verification_worker import trusted_keys
-from dashboard.verifier import read_report, run_verifier
+from dashboard.verifier import read_report, run_verifier, verified_state
 from dashboard.words import glossary_line
 from ockham.errors import OckhamError
 from ockham.record.run_folder import RunFolder
@@ -38,8 +39,8 @@ log_bytes = sum(
     path.stat().st_size for attempt, rank in folder.logs() for path in folder.segments(attempt, rank)
 )
 START_KEY = f"go-{run_id}"
-# Changes with any file of the run, also if its size stays the same.
-run_state = folder_state(folder.path)
+# Changes with any file of the run or pin, also if its size stays the same.
+run_state = verified_state(folder.path)
 
 
 def count_events() -> int:
@@ -84,7 +85,8 @@ def cached_verification(events: int, pins: list[bytes], keys: list[VerifierKey])
             bar.progress(min(1.0, done / max(1, events)), f"{done:,} of {events:,} events")
 
         accepted = keys or trusted_keys()
-        report = verify_run(folder, pins=pins, keys=accepted, progress=show_progress)
+        known_pins = [*pins_of_run(str(run_id)), *pins]
+        report = verify_run(folder, pins=known_pins, keys=accepted, progress=show_progress)
         st.session_state[cache_key] = report.to_dict()
         bar.empty()
         stop.empty()

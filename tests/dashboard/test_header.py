@@ -212,7 +212,7 @@ def test_states_of_many_runs_do_not_read_their_files(tmp_path, monkeypatch):
     make_run(tmp_path, "a", batches=12)
     runs = RunVerifier(tmp_path)
     runs.verify_changed()
-    monkeypatch.setattr(verifier, "folder_state", functools.partial(pytest.fail, "read the files"))
+    monkeypatch.setattr(verifier, "verified_state", functools.partial(pytest.fail, "read the files"))
     assert {run_id: state.status for run_id, state in runs.states(["a", "b"]).items()} == {
         "a": "verified",
         "b": "not verified",
