@@ -10,9 +10,9 @@ import pyarrow as pa
 import streamlit as st
 
 from dashboard.data_source import query_or_error, run_page_query, run_sql, runs_folder
-from dashboard.layout import page_header, query_details, section, select_run
+from dashboard.layout import page_header, section, select_run
 from dashboard.pins import pins_of_run
-from dashboard.tables import data_table
+from dashboard.tables import data_table, query_table
 from dashboard.verification_worker import trusted_keys
 from dashboard.verifier import read_report, run_verifier, verified_state
 from dashboard.words import glossary_line
@@ -138,7 +138,7 @@ def show_findings(report: dict[str, Any], *, has_keys: bool) -> None:
             _show_finding_class(report, kind, report["counts"][kind])
     section("Logs")
     data_table(pa.Table.from_pylist(report["logs"]), "logs", alt="Logs, one per attempt and rank.")
-    st.text("Checked: " + ", ".join(f"{number:,} {name}" for name, number in report["checked"].items()))
+    st.text("Checked: " + ", ".join(f"{name} {number:,}" for name, number in report["checked"].items()) + ".")
 
 
 def _show_finding_class(report: dict[str, Any], kind: str, count: int) -> None:
@@ -213,10 +213,9 @@ def gaps_section() -> None:
         return
     section("Gaps, recoveries and halts")
     if gaps.table.num_rows:
-        data_table(gaps.table, "gaps", alt="Missing events that the log reports.")
+        query_table(gaps, "gaps", alt="Missing events that the log reports.")
     else:
-        st.text("The log reports none.")
-    query_details(gaps, "gaps")
+        st.text("The log does not report any.")
 
 
 def verification_section(events: int) -> None:
