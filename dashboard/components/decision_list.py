@@ -78,4 +78,4 @@ def _no_action() -> None:
 
 @functools.cache
 def _component() -> Callable[..., Any]:
-    return make_component("decision_list", ["decision_list.js"], "decision_list.css")
+    return make_component("decision_list")

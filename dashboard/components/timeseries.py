@@ -29,7 +29,6 @@ import streamlit as st
 from dashboard.components.scripts import make_component
 from dashboard.style import ATTACK, CLAMP, NEUTRAL, RELEASE, SKIP, UPDATE
 
-SCRIPTS = ("numbers", "drawing", "panels", "events")
 # Colour and dash pattern of up to 24 lines that differ only by their name.
 LINE_COLOURS = (UPDATE, SKIP, RELEASE, ATTACK, CLAMP, NEUTRAL)
 LINE_DASHES = ((), (6, 3), (2, 2), (8, 3, 2, 3))
@@ -348,5 +347,4 @@ def _parse_pick(value: Any) -> Pick | None:
 
 @functools.cache
 def _component() -> Callable[..., Any]:
-    scripts = [f"timeseries_{name}.js" for name in SCRIPTS]
-    return make_component("timeseries", [*scripts, "timeseries.js"], "timeseries.css")
+    return make_component("timeseries")

@@ -19,7 +19,7 @@ from tests.dashboard.test_browser import CHROMIUM
 from tests.helpers.dashboard_server import find_free_port
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")]
-PAGE = Path(__file__).with_name("timeseries_page.py")
+PAGE = Path(__file__).with_name("timeseries_server.py")
 LAST = XS[-1] + WIDTH - 1
 
 
