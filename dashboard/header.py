@@ -53,20 +53,19 @@ def menu(groups: Mapping[str, tuple[tuple[str, str, str], ...]]) -> None:
 
     """
     parameters = run_parameters(page_run())
-    with st.sidebar.container(key="menu", gap=None):
-        for group, entries in groups.items():
-            if group:
-                st.caption(group)
-            for name, title, icon in entries:
-                if name in HIDDEN_PAGES:
-                    continue
-                st.page_link(
-                    f"screens/{name}.py",
-                    label=title,
-                    icon=f":material/{icon}:",
-                    query_params=parameters if name in RUN_PAGES else None,
-                    width="stretch",
-                )
+    for group, entries in groups.items():
+        if group:
+            st.caption(group)
+        for name, title, icon in entries:
+            if name in HIDDEN_PAGES:
+                continue
+            st.page_link(
+                f"screens/{name}.py",
+                label=title,
+                icon=f":material/{icon}:",
+                query_params=parameters if name in RUN_PAGES else None,
+                width="stretch",
+            )
 
 
 def page_title(name: str, title: str) -> str:

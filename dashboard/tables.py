@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -61,6 +62,7 @@ def data_table(
     headings: bool = True,
     selectable: bool = False,
     height: int | str = "auto",
+    widths: Mapping[str, int] | None = None,
     width: int | str = "stretch",
     alt: str = "",
 ) -> dict[str, Any] | None:
@@ -72,6 +74,7 @@ def data_table(
         columns: Columns to show, in this order. Empty shows all.
         headings: Show words as headings, and names of reason codes. Results of user SQL stay as they are.
         selectable: Allow selecting one row, by mouse or with the space bar.
+        widths: Column -> width in pixels. The others fit their first rows.
         height: Height in pixels. `auto` shows up to ten rows.
         width: Width in pixels, or `stretch`.
         alt: Description for screen readers.
@@ -80,11 +83,14 @@ def data_table(
     visible = table.select(list(columns)) if columns else table
     visible = add_plain_names(visible) if headings else visible
     options: dict[str, Any] = {"on_select": "rerun", "selection_mode": "single-row"} if selectable else {}
+    formats = column_formats(visible, headings=headings)
+    for name, pixels in (widths or {}).items():
+        formats[name]["width"] = pixels
     event = st.dataframe(
         round_rates(visible),
         hide_index=True,
         key=key,
-        column_config=column_formats(visible, headings=headings),
+        column_config=formats,
         placeholder="-",
         height=height,
         width=width,

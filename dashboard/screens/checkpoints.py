@@ -33,6 +33,8 @@ COLUMNS = (
     "records",
     "megabytes",
 )
+# The newest files are not accepted, so their first rows have no reason.
+WIDTHS = {"reason": 190, "reason_code": 210}
 MAX_ANSWERS = 5
 Row = dict[str, Any]
 
@@ -142,7 +144,9 @@ def table_section(result: TimedResult, chosen: list[Row], run_id: str | None) ->
         names = [*result.table.schema.names, "file_state"]
         table = pa.table({name: [row[name] for row in chosen] for name in names})
         columns = tuple(name for name in COLUMNS if name != "run_id" or run_id is None)
-        selected = data_table(table, "files", columns=columns, selectable=True, alt="Checkpoint files.")
+        selected = data_table(
+            table, "files", columns=columns, selectable=True, widths=WIDTHS, alt="Checkpoint files."
+        )
         if selected and selected["decision_id"]:
             parameters = {"run": selected["run_id"], "decision": selected["decision_id"]}
             st.switch_page("screens/decision.py", query_params=parameters)

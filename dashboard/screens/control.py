@@ -12,6 +12,7 @@ from dashboard import charts, run_panels
 from dashboard.components.timeseries import LinePanel, RowPanel
 from dashboard.data_source import TimedResult, query_or_error, run_page_query
 from dashboard.iteration_view import read_view
+from dashboard.late_parts import send_parts
 from dashboard.layout import auto_refresh, chart, page_header, section, select_run
 from dashboard.run_chart import run_chart
 from dashboard.tables import query_table
@@ -117,6 +118,7 @@ def draw() -> None:
     decisions = query_or_error(run_page_query, "control_decisions", run=run_id)
     page_header(QUESTION, answer(decisions))
     control_charts()
+    send_parts()
     knob_section()
     if decisions is not None:
         section("By plugin and reason")

@@ -13,10 +13,11 @@ from dashboard.components.decision_list import decision_list
 from dashboard.components.timeseries import LinePanel, Pick, RowPanel
 from dashboard.data_source import query_or_error, run_page_query, run_sql
 from dashboard.iteration_view import IterationView, read_view, set_view
+from dashboard.late_parts import send_parts
 from dashboard.layout import auto_refresh, page_header, query_details, section, select_run
 from dashboard.metric_cards import first_row, metric_cards
 from dashboard.people import people_section
-from dashboard.run_chart import let_browser_draw, run_chart
+from dashboard.run_chart import run_chart
 from dashboard.words import glossary_line, state_name
 
 QUESTION = "What happened in this run?"
@@ -170,7 +171,6 @@ def explore() -> None:
             on_view=on_view,
             on_pick=on_pick,
         )
-    let_browser_draw(f"chart-{run_id}")
     with right:
         keys = [
             row.key
@@ -187,6 +187,7 @@ def draw() -> None:
     heading = st.container(key="run-heading")
     metrics = st.container(key="run-metrics")
     explore()
+    send_parts()
     result = query_or_error(run_sql, "select * from run_summary where run_id = $run", run=run_id)
     row = next(iter(result.rows()), {}) if result is not None else {}
     with heading:

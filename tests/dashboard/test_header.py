@@ -242,7 +242,7 @@ def test_page_across_runs_offers_newer_data_instead_of_changing(tmp_path, monkey
     monkeypatch.setenv("OCKHAM_RUNS", str(tmp_path))
     monkeypatch.setenv("OCKHAM_ODR", str(tmp_path / "no-odr"))
     make_run(tmp_path, "first", batches=12)
-    test = AppTest.from_function(page).run()
+    test = AppTest.from_function(page, default_timeout=60).run()
     assert not test.exception
     assert test.text[0].value == "1"
     test = test.button(key="newer").click().run()

@@ -88,7 +88,7 @@ def test_glossary_line_contains_definition_of_each_term():
 
         glossary_line("drift", "anchor weights")
 
-    test = AppTest.from_function(page).run()
+    test = AppTest.from_function(page, default_timeout=60).run()
     assert not test.exception
     markup = test.get("html")[0].proto.body
     assert 'tabindex="0" data-meaning="reference weights from which drift is measured"' in markup
