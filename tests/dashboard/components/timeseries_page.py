@@ -40,6 +40,7 @@ def main():
                     Line("loss", xs, [LOSSES[i] for i in shown], smooth=True),
                     Line(UNTRUSTED, xs, [3.0 for _ in shown], colour="#D55E00", step=True),
                 ],
+                unit="nats/token",
             ),
             RowPanel(
                 "events",
