@@ -68,7 +68,7 @@ def show_page() -> None:
     st.set_page_config(page_title=page_title(name, title))
     start_parts(name)
     menu_place = st.sidebar.container(key="menu", gap=None)
-    header_place = st.container(key="header")
+    header_place = st.container(key=f"header-{name}")
     add_part(lambda: _show_frame(menu_place, header_place, name, title))
     page.run()
     send_parts()

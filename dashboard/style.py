@@ -76,8 +76,8 @@ CSS = """<style>
 /* A live page is drawn again every few seconds. Streamlit would show the old elements in grey meanwhile. */
 [data-stale=true] { opacity: 1 !important; transition: none !important; }
 /* The chart of a run is sent first, and must not move when the texts above it arrive. */
-/* Two lines of facts, so that nothing moves when the verification has a result. */
-.st-key-header { min-height: 6.6rem; }
+/* Two lines of facts, so that a chart does not move when the verification has a result. */
+:is(.st-key-header-run, .st-key-header-control) { min-height: 6.6rem; }
 .st-key-run-heading { min-height: 5.5rem; }
 .st-key-run-metrics { min-height: 4.75rem; }
 @media (max-width: 640px) {

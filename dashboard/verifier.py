@@ -197,6 +197,20 @@ class RunVerifier:
         result = self._results.get(run_id)
         return result.report if result is not None and result.files == files else None
 
+    def add_report(self, run_id: str, files: str, report: dict[str, Any], seconds: float) -> None:
+        """Use the verification report of a page, so that all pages show the same result.
+
+        Args:
+            run_id: The run.
+            files: State of the files before the verification, see `verified_state`.
+            report: See `VerificationReport.to_dict`. It must be made with the keys and pins of the dashboard.
+            seconds: Duration of the verification.
+
+        """
+        checked = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=seconds)
+        state = read_report(report, checked)
+        self._results[run_id] = _Result(files, state, report, seconds, time.monotonic())
+
     def verify_changed(self) -> None:
         """Verify all runs whose files have changed. Runs that are requested meanwhile are verified next."""
         pending = self._ordered()

@@ -122,3 +122,11 @@ def test_pin_that_disappears_is_an_error_of_all_runs(open_page, runs, verify_all
     verify_all()
     [banner, *_] = banners(open_page(runs, "gate", run="first"))
     assert "cannot be verified" in banner
+
+
+def test_result_of_the_integrity_page_is_in_the_header_of_all_pages(open_page, runs):
+    """No page contradicts another one, also before the background verification."""
+    change_one_digit(RunFolder(runs, "first"))
+    assert open_page(runs, "integrity", run="first").text[0].value.startswith("No: tampering")
+    [banner] = banners(open_page(runs, "gate", run="first"))
+    assert "The log of first changed after it was signed" in banner

@@ -59,7 +59,7 @@ def test_texts_and_marks_have_the_contrast_of_wcag_aa(chromium, address, scheme)
 
 
 def test_keys_reach_every_row_and_show_the_focus(page):
-    """Tab goes from the plot over legends and rows, and each has a ring. Enter picks the row."""
+    """Tab moves from the plot over legends and rows, and each has a ring. Enter picks the row."""
     page.locator(".plots").focus()
     page.keyboard.press("ArrowRight")
     seen = []
