@@ -21,7 +21,7 @@ from dashboard.style import (
     themed,
     tooltips,
 )
-from dashboard.words import outcome_name
+from dashboard.words import action_name, outcome_name
 
 # Name of the outcome of a candidate -> colour and shape.
 OUTCOMES = {
@@ -220,6 +220,8 @@ def bullet(observed: float, threshold: float) -> alt.LayerChart:
 
 def waterfall(table: pa.Table) -> alt.LayerChart:
     """Return a chart of one knob of one batch, before the chain and after each plugin."""
+    names = pa.array([_change_name(who) for who in table["who"].to_pylist()], pa.string())
+    table = table.set_column(table.column_names.index("who"), "who", names)
     rows = table.select(["before", "after"]).to_pylist()
     values = [value for row in rows for value in row.values() if value is not None]
     low, high = min(values), max(values)
@@ -256,6 +258,12 @@ def waterfall(table: pa.Table) -> alt.LayerChart:
         x=alt.X("label_x:Q", scale=scale), text="label:N"
     )
     return themed(bar + point + text, alt.Step(34))
+
+
+def _change_name(who: str) -> str:
+    """Return plugin and plain action of a change, or the text before the chain."""
+    plugin, _, action = who.rpartition(" ")
+    return f"{plugin}: {action_name(action)}" if action.isupper() else who
 
 
 def _iteration_axis() -> alt.X:

@@ -22,12 +22,15 @@ from dashboard.address import (
     run_parameters,
 )
 from dashboard.data_source import page_snapshot, query_or_error, run_page_query, runs_folder, store
+from dashboard.labels import run_labels
 from dashboard.search import search_box
+from dashboard.verification_worker import trusted_keys
 from dashboard.verifier import LogState, run_verifier
 from dashboard.words import state_name
 from ockham.errors import RunError
 from ockham.record.log_status import is_locked
-from ockham.record.run_folder import RunFolder
+from ockham.record.run_folder import LEDGER, RunFolder
+from ockham.record.run_labels import RunLabels
 
 # Time between two looks at the result of the verification.
 REFRESH_SECONDS = 3.0
@@ -50,20 +53,19 @@ def menu(groups: Mapping[str, tuple[tuple[str, str, str], ...]]) -> None:
 
     """
     parameters = run_parameters(page_run())
-    with st.sidebar.container(key="menu", gap=None):
-        for group, entries in groups.items():
-            if group:
-                st.caption(group)
-            for name, title, icon in entries:
-                if name in HIDDEN_PAGES:
-                    continue
-                st.page_link(
-                    f"screens/{name}.py",
-                    label=title,
-                    icon=f":material/{icon}:",
-                    query_params=parameters if name in RUN_PAGES else None,
-                    width="stretch",
-                )
+    for group, entries in groups.items():
+        if group:
+            st.caption(group)
+        for name, title, icon in entries:
+            if name in HIDDEN_PAGES:
+                continue
+            st.page_link(
+                f"screens/{name}.py",
+                label=title,
+                icon=f":material/{icon}:",
+                query_params=parameters if name in RUN_PAGES else None,
+                width="stretch",
+            )
 
 
 def page_title(name: str, title: str) -> str:
@@ -129,8 +131,39 @@ def _run_status(run_id: str, *, is_live: bool) -> None:
     state = run_verifier().state(run_id)
     if state.is_broken:
         _red_banner(f"Do not rely on this page. The log of {run_id} {state.headline}.", {run_id: state})
-    facts = [*_run_facts(run_id), log_fact(state), *_key_facts(state)] if is_readable else [log_fact(state)]
-    show_facts(facts)
+    ledger = ledger_state()
+    if ledger is not None and ledger.status == "broken":
+        _ledger_banner(ledger)
+    facts = [log_fact(state)]
+    if is_readable:
+        facts = [*_run_facts(run_id), log_fact(state), *_key_facts(state)]
+    show_facts([*facts, *_ledger_facts(ledger)])
+
+
+def ledger_state() -> LogState | None:
+    """Return the state of the ledger, which contains names, tags, approvals and waivers. None without one."""
+    if not RunFolder(runs_folder(), LEDGER).exists():
+        return None
+    return run_verifier().states([LEDGER])[LEDGER]
+
+
+def _ledger_banner(state: LogState) -> None:
+    _red_box(f"Do not rely on names, tags, approvals and waivers. The ledger {state.headline}.")
+    keys = "the keys of --key and this machine's key" if trusted_keys() else "this machine's key"
+    _plain_text(
+        f"{state.place} {state.message} It was verified with {keys}. "
+        f"The command ockham verify {LEDGER} lists all findings."
+    )
+
+
+def _ledger_facts(state: LogState | None) -> list[tuple[str, str, str]]:
+    if state is None:
+        return []
+    # On another machine the key of the ledger is not known.
+    if state.status == "unreadable":
+        return [("unknown", "ledger", "not verified, because its key is not known; pass it with --key")]
+    tone, _, text = log_fact(state)
+    return [(tone, "ledger", text)]
 
 
 def _log_result(run_id: str) -> tuple[str, str, bool]:
@@ -151,6 +184,11 @@ def _run_facts(run_id: str) -> list[tuple[str, str, str]]:
         tone = "good" if state == "COMPLETED" else "unknown"
         facts.append((tone, "state", state_name(state)))
     facts.append(("", "policy", str(row.get("policy") or "none")))
+    labels = run_labels().get(run_id, RunLabels())
+    if labels.name is not None:
+        facts.append(("", "name", labels.name))
+    if labels.tags:
+        facts.append(("", "tags", ", ".join(sorted(labels.tags))))
     if row.get("sequence") is not None:
         facts.append(("", "as of", f"event {row['sequence']:,}, {row['time']:%Y-%m-%d %H:%M:%S} UTC"))
     return facts
@@ -214,7 +252,11 @@ def _fleet_status() -> None:
     if broken:
         subject = "The log of 1 run is" if len(broken) == 1 else f"The logs of {len(broken):,} runs are"
         _red_banner(f"{subject} not intact. Do not rely on figures of these runs.", broken)
-    show_facts([*fleet_facts(states), ("", "as of", f"{page_snapshot().read:%Y-%m-%d %H:%M:%S} UTC")])
+    ledger = ledger_state()
+    if ledger is not None and ledger.status == "broken":
+        _ledger_banner(ledger)
+    facts = [*fleet_facts(states), *_ledger_facts(ledger)]
+    show_facts([*facts, ("", "as of", f"{page_snapshot().read:%Y-%m-%d %H:%M:%S} UTC")])
     # These pages do not follow live runs, so that a table does not change while it is read.
     if store().version != page_snapshot().version and st.button("Show newer data", key="newer"):
         st.rerun()
@@ -234,16 +276,20 @@ def fleet_facts(states: Mapping[str, LogState]) -> list[tuple[str, str, str]]:
 
 def _red_banner(message: str, broken: Mapping[str, LogState]) -> None:
     """Show a message in red, and for each run what is wrong, with a link to its integrity page."""
-    st.html(
-        '<div class="ockham-broken" role="alert"><span aria-hidden="true">✗</span> '
-        f"{html.escape(message)}</div>"
-    )
+    _red_box(message)
     for run_id, state in list(broken.items())[:MAX_BROKEN_SHOWN]:
         with st.container(horizontal=True, vertical_alignment="center"):
             _plain_text(f"{run_id}: {state.headline}. {state.place} {state.message}")
             st.page_link("screens/integrity.py", label="Show findings", query_params={"run": run_id})
     if len(broken) > MAX_BROKEN_SHOWN:
         _plain_text(f"and {len(broken) - MAX_BROKEN_SHOWN:,} more")
+
+
+def _red_box(message: str) -> None:
+    st.html(
+        '<div class="ockham-broken" role="alert"><span aria-hidden="true">✗</span> '
+        f"{html.escape(message)}</div>"
+    )
 
 
 def show_facts(facts: list[tuple[str, str, str]]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import altair as alt
@@ -21,19 +22,32 @@ from dashboard.data_source import (
     show_error,
     store,
 )
+from dashboard.late_parts import add_part, send_parts
 from ockham.arrow_values import column_values
 from ockham.formatting import format_cell
 from ockham.text_safety import escape_formula
 
 MAX_ROWS_SHOWN = 1_000
+# Rows that a table of automatic height shows.
+MAX_ROWS_WITHOUT_SCROLLING = 10
 REFRESH_SECONDS = 2.0
 MAX_NUMBER_CHARACTERS = 15
 
 
-def page_header(question: str, answer: str) -> None:
-    """Show the question of the page and its answer. Text of runs is never read as Markdown."""
+def page_header(question: str, answer: str, codes: Sequence[str] = ()) -> None:
+    """Show the question of the page and its answer. Text of runs is never read as Markdown.
+
+    Args:
+        question: Heading of the page.
+        answer: Answer, with plain names.
+        codes: Codes of these names in the log, shown small below the answer.
+
+    """
     st.title(question, anchor=False)
     st.text(answer)
+    if codes:
+        items = " ".join(f"<code>{html.escape(code)}</code>" for code in codes)
+        st.html(f'<p class="ockham-codes">{items}</p>')
 
 
 def section(title: str, caption: str = "") -> None:
@@ -54,12 +68,15 @@ def select_run(key: str = "run") -> str | None:
     """
     names = run_ids()
     if names is None:
+        send_parts()
         return None
     requested = st.query_params.get(key)
     if requested is not None and requested not in names:
+        send_parts()
         _show_unknown_run(key, requested, names)
         return None
     if not names:
+        send_parts()
         st.title("No runs yet", anchor=False)
         no_runs_hint()
         return None
@@ -67,9 +84,9 @@ def select_run(key: str = "run") -> str | None:
     # The address decides, also after the reader went back in the history of the browser.
     menu_key = f"{key}-choice"
     st.session_state[menu_key] = selected
-    st.sidebar.selectbox(
-        "Run" if key == "run" else "Other run", names, key=menu_key, on_change=_open_choice, args=(key,)
-    )
+    label = "Run" if key == "run" else "Other run"
+    place = st.sidebar.container()
+    add_part(lambda: place.selectbox(label, names, key=menu_key, on_change=_open_choice, args=(key,)))
     return selected
 
 
@@ -165,12 +182,21 @@ def chart_section(
     return chart(lambda: make_chart(result.table), result, name, alt_text, **options)
 
 
-def query_details(result: TimedResult, name: str, alt_text: str = "") -> None:
-    """Show number of rows and duration, and on request the SQL, the table and downloads."""
+def query_details(result: TimedResult, name: str, alt_text: str = "", *, in_table: bool = False) -> None:
+    """Show number of rows and duration, and on request the SQL, the table and downloads.
+
+    Args:
+        result: Result of the query.
+        name: Name for widget keys and file names.
+        alt_text: Description of the rows.
+        in_table: The rows are shown in a table, which scrolls if there are many.
+
+    """
     rows = result.table.num_rows
     line = st.container(horizontal=True, vertical_alignment="center")
     unit = "row" if rows == 1 else "rows"
-    line.caption(f"{rows:,} {unit}, {result.seconds * 1000:.0f} ms", width="content")
+    scroll = "; scroll in the table for more" if in_table and rows > MAX_ROWS_WITHOUT_SCROLLING else ""
+    line.caption(f"{rows:,} {unit}, {result.seconds * 1000:.0f} ms{scroll}", width="content")
     # The label must be constant: with another label Streamlit creates a new, closed popover.
     popover = line.popover("SQL, table, download", type="tertiary", key=f"under-{name}", on_change="rerun")
     if not popover.open:

@@ -23,4 +23,4 @@ def people_section(run_id: str, decision_id: str = "") -> None:
     if people is None or not people.table.num_rows:
         return
     section("People", "Notes, interventions, stops and approvals. Each is signed by the key in its row.")
-    query_table(people, "people", height=220, alt="What people did, the oldest first.")
+    query_table(people, "people", alt="What people did, the oldest first.")

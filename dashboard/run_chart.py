@@ -16,7 +16,7 @@ from dashboard.layout import query_details
 
 Panels = list[LinePanel | RowPanel]
 # Time in which the browser draws a chart, on a busy machine with two cores.
-DRAWING_SECONDS = 0.35
+DRAWING_SECONDS = 0.5
 
 
 def run_chart(
@@ -63,6 +63,7 @@ def run_chart(
         )
     except Exception as error:
         show_error("This chart cannot be drawn.", error)
+    let_browser_draw(key)
     with st.container(horizontal=True, vertical_alignment="center"):
         view_inputs(run_id, view)
         for name, result in found.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -37,6 +37,7 @@ EVENT_COLOURS = {
 }
 OVERSHOOT_COLOURS = (CLAMP, ATTACK, UPDATE, SKIP)
 DASHED = (5, 3)
+SHADOW_SUFFIX = " shadow"
 
 
 def loss_panel(bins: pa.Table) -> LinePanel:
@@ -132,35 +133,59 @@ def event_panel(events: pa.Table) -> RowPanel | None:
 def plugin_panel(actions: pa.Table, title: str = "Plugin actions") -> RowPanel | None:
     """Return one row per plugin and action in the order of the chain, or None without decisions.
 
+    Decisions in shadow changed nothing. They have rows of their own, with hollow marks.
+
     Args:
         actions: Table of `plugin_bins`.
         title: Title of the panel.
 
     """
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    groups: dict[DecisionKind, list[dict[str, Any]]] = {}
     for row in actions.to_pylist():
-        groups.setdefault((row["plugin"], row["action"]), []).append(row)
+        groups.setdefault(DecisionKind(row["plugin"], row["action"], row["shadow"]), []).append(row)
     known = list(PLUGIN_COLOURS)
-    order = sorted(groups, key=lambda pair: (known.index(pair[0]) if pair[0] in known else len(known), pair))
+    order = sorted(groups, key=lambda kind: (known.index(kind[0]) if kind[0] in known else len(known), kind))
     rows = [
         Row(
-            row_key(plugin, action),
-            f"{plugin}: {action_name(action)}",
-            [row["iter"] for row in groups[plugin, action]],
-            width=groups[plugin, action][0]["width"],
-            counts=[row["decisions"] for row in groups[plugin, action]],
-            full=groups[plugin, action][0]["width"],
-            colour=PLUGIN_COLOURS.get(plugin, NEUTRAL),
+            kind.key,
+            kind.label,
+            [row["iter"] for row in groups[kind]],
+            width=groups[kind][0]["width"],
+            counts=[row["decisions"] for row in groups[kind]],
+            full=groups[kind][0]["width"],
+            colour=PLUGIN_COLOURS.get(kind.plugin, NEUTRAL),
+            hollow=kind.shadow,
         )
-        for plugin, action in order
+        for kind in order
     ]
     unit = "the height of a mark is its share of the iterations"
+    if any(kind.shadow for kind in groups):
+        unit += "; a hollow mark is in shadow and changed nothing"
     return RowPanel("plugins", title, rows, unit=unit) if rows else None
 
 
-def row_key(plugin: str, action: str) -> str:
-    """Return the name of the row of a plugin and an action. It is also in the URL."""
-    return f"{plugin} {action}"
+class DecisionKind(NamedTuple):
+    """Decisions of one plugin with one action, either in shadow or not."""
+
+    plugin: str
+    action: str
+    shadow: bool
+
+    @property
+    def key(self) -> str:
+        """Name of the row in the chart and in the URL, such as "gate SKIP" or "gate SKIP shadow"."""
+        return f"{self.plugin} {self.action}{SHADOW_SUFFIX if self.shadow else ''}"
+
+    @property
+    def label(self) -> str:
+        """Plain name, such as "gate: skip" or "gate: skip (in shadow)"."""
+        return f"{self.plugin}: {action_name(self.action)}{' (in shadow)' if self.shadow else ''}"
+
+
+def parse_kind(key: str) -> DecisionKind:
+    """Return the kind with the key *key*. An action has no lower-case letters, so the suffix is unique."""
+    plugin, action = key.removesuffix(SHADOW_SUFFIX).rsplit(" ", 1)
+    return DecisionKind(plugin, action, key.endswith(SHADOW_SUFFIX))
 
 
 def overshoot_panel(overshoot: pa.Table) -> LinePanel | None:

@@ -21,9 +21,8 @@ def search_box() -> None:
             "Search",
             key=BOX_KEY,
             type="search",
-            placeholder="Run, decision, checkpoint, SHA-256, record",
+            placeholder="Name, ID or SHA-256",
             label_visibility="collapsed",
-            max_chars=MAX_TEXT_CHARACTERS,
             width=310,
             on_change=_remember,
         )

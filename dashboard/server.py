@@ -11,12 +11,13 @@ from starlette.middleware import Middleware
 from streamlit import file_util
 from streamlit.starlette import App
 
+from dashboard.components.scripts import component_files
 from dashboard.prewarm import start_prewarm
 from dashboard.static_files import StaticFiles, StaticFilesMiddleware
 
 SCREENS = Path(__file__).with_name("screens")
 PAGE_PATHS = frozenset({"/", *(f"/{path.stem}" for path in SCREENS.glob("*.py") if path.stem != "__init__")})
-FILES = StaticFiles(Path(file_util.get_static_dir()))
+FILES = StaticFiles(Path(file_util.get_static_dir()), component_files())
 
 
 @contextlib.asynccontextmanager

@@ -1,4 +1,4 @@
-"""Static files of Streamlit, compressed, and the scripts of the first page loaded in parallel.
+"""Static files of Streamlit and scripts of components, compressed, and loaded in parallel by the first page.
 
 Streamlit sends its scripts uncompressed, and asks for those of an element only when it draws the first one.
 The middleware answers requests for both itself. It only reads files that were listed at the start.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import mimetypes
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ COMPRESSED_SUFFIXES = (".js", ".css", ".svg", ".json")
 COMPRESSION_LEVEL = 6
 MIN_BYTES = 1_000
 YEAR_SECONDS = 31_536_000
+# The name of a file contains a digest of its content.
+CACHED = f"public, immutable, max-age={YEAR_SECONDS}"
 # Scripts of the elements that every page shows, by the start of their name.
 EARLY_SCRIPTS = (
     "BidiComponent.",
@@ -38,29 +40,37 @@ SCRIPTS = "static/js"
 
 
 class StaticFiles:
-    """Compressed copies of Streamlit's static files, and its page with links to the early scripts."""
+    """Compressed copies of Streamlit's static files, and its page with links to the early scripts.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: Static files of Streamlit.
+        modules: Path -> content of scripts that are not in the folder. The page loads them early.
+
+    """
+
+    def __init__(self, folder: Path, modules: Mapping[str, bytes]) -> None:
         self.folder = folder
+        self.modules = dict(modules)
         self.files = {
             "/" + path.relative_to(folder).as_posix(): path
             for path in folder.rglob("*")
             if path.is_file() and path.suffix in COMPRESSED_SUFFIXES and path.stat().st_size >= MIN_BYTES
         }
         self.copies: dict[str, bytes] = {}
-        self.index = _add_links(folder)
+        self.index = _add_links(folder, self.modules)
         self.compressed_index = gzip.compress(self.index)
 
     def compress(self, name: str) -> bytes:
         """Return a compressed file. It is compressed once."""
         if name not in self.copies:
-            self.copies[name] = gzip.compress(self.files[name].read_bytes(), COMPRESSION_LEVEL)
+            content = self.modules.get(name) or self.files[name].read_bytes()
+            self.copies[name] = gzip.compress(content, COMPRESSION_LEVEL)
         return self.copies[name]
 
     def compress_first_page(self) -> None:
         """Compress the files that the first visit needs."""
         for name in re.findall(r'(?:src|href)="\.(/static/[^"]+)"', self.index.decode()):
-            if name in self.files:
+            if name in self.files or name in self.modules:
                 self.compress(name)
 
 
@@ -81,22 +91,27 @@ class StaticFilesMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        name = scope.get("path", "")
-        if scope["type"] == "http" and scope["method"] == "GET" and _accepts_gzip(scope):
-            if name in self.files.files:
-                body = self.files.copies.get(name)
-                if body is None:
-                    body = await anyio.to_thread.run_sync(self.files.compress, name)
-                kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-                await _respond(send, body, kind, f"public, immutable, max-age={YEAR_SECONDS}")
-                return
-            if name in self.pages:
-                await _respond(send, self.files.compressed_index, "text/html; charset=utf-8", "no-cache")
-                return
-        await self.app(scope, receive, send)
+        name, files = scope.get("path", ""), self.files
+        if scope["type"] != "http" or scope["method"] != "GET":
+            await self.app(scope, receive, send)
+        elif not _accepts_gzip(scope):
+            if name in files.modules:
+                await _respond(send, files.modules[name], "text/javascript", CACHED, encoding=None)
+            else:
+                await self.app(scope, receive, send)
+        elif name in files.files or name in files.modules:
+            body = files.copies.get(name)
+            if body is None:
+                body = await anyio.to_thread.run_sync(files.compress, name)
+            kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+            await _respond(send, body, kind, CACHED)
+        elif name in self.pages:
+            await _respond(send, files.compressed_index, "text/html; charset=utf-8", "no-cache")
+        else:
+            await self.app(scope, receive, send)
 
 
-def _add_links(folder: Path) -> bytes:
+def _add_links(folder: Path, modules: Iterable[str]) -> bytes:
     """Return the page of Streamlit, with links that load the early scripts and their imports in parallel."""
     index = (folder / "index.html").read_text()
     waiting = [path.name for path in (folder / SCRIPTS).glob("*.js") if path.name.startswith(EARLY_SCRIPTS)]
@@ -106,9 +121,8 @@ def _add_links(folder: Path) -> bytes:
         if name not in chosen and f"/{SCRIPTS}/{name}" not in index:
             chosen.add(name)
             waiting += find_imports(folder / SCRIPTS / name)
-    links = "".join(
-        f'<link rel="modulepreload" crossorigin href="./{SCRIPTS}/{name}">\n' for name in sorted(chosen)
-    )
+    paths = [*(f"/{SCRIPTS}/{name}" for name in sorted(chosen)), *modules]
+    links = "".join(f'<link rel="modulepreload" crossorigin href=".{path}">\n' for path in paths)
     return index.replace("</head>", f"{links}</head>", 1).encode()
 
 
@@ -122,10 +136,10 @@ def _accepts_gzip(scope: Scope) -> bool:
     return any(name == b"accept-encoding" and b"gzip" in value for name, value in scope.get("headers", ()))
 
 
-async def _respond(send: Send, body: bytes, kind: str, cache: str) -> None:
+async def _respond(send: Send, body: bytes, kind: str, cache: str, encoding: str | None = "gzip") -> None:
     headers = [
         (b"content-type", kind.encode()),
-        (b"content-encoding", b"gzip"),
+        *([(b"content-encoding", encoding.encode())] if encoding else []),
         (b"content-length", str(len(body)).encode()),
         (b"cache-control", cache.encode()),
         (b"vary", b"Accept-Encoding"),

@@ -63,6 +63,9 @@ CSS = """<style>
   padding: .6rem .9rem; border-radius: .4rem; background: #c92a2a; color: #fff; font-weight: 600;
 }
 [data-testid=stMain]:has(.ockham-broken) { border-top: 6px solid #c92a2a; }
+.ockham-codes { margin: 0; }
+.ockham-codes code { font-size: .75rem; }
+.st-key-path [data-testid=stHtml] span { font-size: .875rem; }
 .ockham-terms { margin: 0; font-size: .875rem; }
 .ockham-term { position: relative; margin-right: .75rem; text-decoration: underline dotted; cursor: help; }
 .ockham-term:hover::after, .ockham-term:focus::after {
@@ -73,6 +76,8 @@ CSS = """<style>
 /* A live page is drawn again every few seconds. Streamlit would show the old elements in grey meanwhile. */
 [data-stale=true] { opacity: 1 !important; transition: none !important; }
 /* The chart of a run is sent first, and must not move when the texts above it arrive. */
+/* Two lines of facts, so that a chart does not move when the verification has a result. */
+:is(.st-key-header-run, .st-key-header-control) { min-height: 6.6rem; }
 .st-key-run-heading { min-height: 5.5rem; }
 .st-key-run-metrics { min-height: 4.75rem; }
 @media (max-width: 640px) {
@@ -106,7 +111,7 @@ if (!window.ockhamScript) {
 LINE_LEGEND = alt.Legend(
     orient="top", title=None, symbolType="stroke", symbolStrokeWidth=3, symbolSize=200, labelLimit=260
 )
-POINT_LEGEND = alt.Legend(orient="top", title=None, labelLimit=260, columns=3)
+POINT_LEGEND = alt.Legend(orient="top", title=None, labelLimit=260, columns=2)
 
 
 def tooltips(**formats: str) -> list[alt.Tooltip]:

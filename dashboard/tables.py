@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -9,7 +10,15 @@ import pyarrow.compute as pc
 import streamlit as st
 
 from dashboard.data_source import TimedResult
-from dashboard.words import column_heading, column_help, hook_name, reason_name
+from dashboard.words import (
+    action_name,
+    column_heading,
+    column_help,
+    gate_name,
+    hook_name,
+    person_event_name,
+    reason_name,
+)
 from ockham.arrow_values import table_rows
 
 RATE_COLUMNS = (
@@ -36,6 +45,13 @@ COUNT_COLUMNS = (
     "pinned",
     "unsigned_events",
 )
+# Column with codes -> function that returns the plain name of a code.
+PLAIN_NAMES = {
+    "hook": hook_name,
+    "action": action_name,
+    "failed_gate": gate_name,
+    "person_event": person_event_name,
+}
 
 
 def data_table(
@@ -46,6 +62,7 @@ def data_table(
     headings: bool = True,
     selectable: bool = False,
     height: int | str = "auto",
+    widths: Mapping[str, int] | None = None,
     width: int | str = "stretch",
     alt: str = "",
 ) -> dict[str, Any] | None:
@@ -57,6 +74,7 @@ def data_table(
         columns: Columns to show, in this order. Empty shows all.
         headings: Show words as headings, and names of reason codes. Results of user SQL stay as they are.
         selectable: Allow selecting one row, by mouse or with the space bar.
+        widths: Column -> width in pixels. The others fit their first rows.
         height: Height in pixels. `auto` shows up to ten rows.
         width: Width in pixels, or `stretch`.
         alt: Description for screen readers.
@@ -65,11 +83,14 @@ def data_table(
     visible = table.select(list(columns)) if columns else table
     visible = add_plain_names(visible) if headings else visible
     options: dict[str, Any] = {"on_select": "rerun", "selection_mode": "single-row"} if selectable else {}
+    formats = column_formats(visible, headings=headings)
+    for name, pixels in (widths or {}).items():
+        formats[name]["width"] = pixels
     event = st.dataframe(
         round_rates(visible),
         hide_index=True,
         key=key,
-        column_config=column_formats(visible, headings=headings),
+        column_config=formats,
         placeholder="-",
         height=height,
         width=width,
@@ -87,7 +108,7 @@ def query_table(result: TimedResult, key: str, **options: Any) -> dict[str, Any]
     from dashboard.layout import query_details
 
     selected = data_table(result.table, key, **options)
-    query_details(result, key)
+    query_details(result, key, in_table=True)
     return selected
 
 
@@ -101,10 +122,12 @@ def round_rates(table: pa.Table) -> pa.Table:
 
 
 def add_plain_names(table: pa.Table) -> pa.Table:
-    """Return the table with the name of each reason code in a column before it, and with names of hooks."""
-    if "hook" in table.column_names:
-        hooks = pa.array([hook_name(hook) for hook in table["hook"].to_pylist()], pa.string())
-        table = table.set_column(table.column_names.index("hook"), "hook", hooks)
+    """Return the table with the name of each reason code in a column before it, and names for other codes."""
+    for column, name_value in PLAIN_NAMES.items():
+        if column in table.column_names and pa.types.is_string(table[column].type):
+            values = [None if value is None else name_value(value) for value in table[column].to_pylist()]
+            position = table.column_names.index(column)
+            table = table.set_column(position, column, pa.array(values, pa.string()))
     if "reason_code" not in table.column_names or "reason" in table.column_names:
         return table
     codes = table["reason_code"].to_pylist()

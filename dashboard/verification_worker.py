@@ -16,9 +16,10 @@ import os
 import sys
 from typing import Any, TextIO
 
+from dashboard.pins import pins_of_run
 from ockham.errors import OckhamError
-from ockham.record.run_folder import RunFolder
-from ockham.record.tlog.note import VerifierKey, parse_key
+from ockham.record.run_folder import LEDGER, RunFolder
+from ockham.record.tlog.note import VerifierKey, local_verifier_key, parse_key
 from ockham.record.verify.run import verify_run
 
 NICENESS = 10
@@ -29,6 +30,13 @@ KEYS_VARIABLE = "OCKHAM_TRUSTED_KEYS"
 def trusted_keys() -> list[VerifierKey]:
     """Return the keys with which the dashboard was started. Empty: the key that each run names is used."""
     return [parse_key(line) for line in os.environ.get(KEYS_VARIABLE, "").splitlines()]
+
+
+def keys_of_run(run_id: str) -> list[VerifierKey]:
+    """Return the keys that may have signed a run. Entries of the ledger may also have this machine's key."""
+    keys = trusted_keys()
+    own = local_verifier_key() if keys and run_id == LEDGER else None
+    return keys if own is None else [*keys, own]
 
 
 def verify_to_dict(runs: str, run_id: str, parent: int | None = None) -> dict[str, Any]:
@@ -49,7 +57,12 @@ def verify_to_dict(runs: str, run_id: str, parent: int | None = None) -> dict[st
             raise SystemExit(1)
 
     try:
-        report = verify_run(RunFolder(runs, run_id), keys=trusted_keys(), progress=require_parent)
+        report = verify_run(
+            RunFolder(runs, run_id),
+            keys=keys_of_run(run_id),
+            pins=pins_of_run(run_id),
+            progress=require_parent,
+        )
     except (OckhamError, OSError) as error:
         return {"error": str(error)}
     # A defect in one run must not end the verification of the others.

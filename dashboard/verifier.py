@@ -1,7 +1,8 @@
 """Background verification of all runs: one thread per server, one result per state of the files.
 
-A result belongs to the state of all files of a run, see `folder_state`, so that a changed byte makes it out
-of date. Results are kept in memory only: a file of results could be changed together with the run.
+A result belongs to the state of all files of a run and of the pins, see `verified_state`, so that a changed
+byte makes it out of date. Results are kept in memory only: a file of results could be changed together with
+the run.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any, Literal, NamedTuple
 import streamlit as st
 
 from dashboard.data_source import folder_state, runs_folder
+from dashboard.pins import pins_state
 from dashboard.verification_worker import trusted_keys, verify_to_dict
 from ockham.errors import BadInputError
 from ockham.record.run_folder import LEDGER, RunFolder, list_runs
@@ -141,6 +143,11 @@ def _local_key() -> str | None:
     return None
 
 
+def verified_state(folder: Path) -> str:
+    """Return a digest of the state of all files of a run and of the pins. A result belongs to it."""
+    return folder_state(folder) + pins_state()
+
+
 class _Result(NamedTuple):
     files: str
     state: LogState
@@ -169,7 +176,7 @@ class RunVerifier:
     def state(self, run_id: str) -> LogState:
         """Return the state of a run, compared with its present files, and verify it before other runs."""
         result = self._results.get(run_id)
-        if result is not None and result.files == folder_state(self.runs / run_id):
+        if result is not None and result.files == verified_state(self.runs / run_id):
             return result.state._replace(is_current=True)
         self._requested = run_id
         self._wake.set()
@@ -190,6 +197,20 @@ class RunVerifier:
         result = self._results.get(run_id)
         return result.report if result is not None and result.files == files else None
 
+    def add_report(self, run_id: str, files: str, report: dict[str, Any], seconds: float) -> None:
+        """Use the verification report of a page, so that all pages show the same result.
+
+        Args:
+            run_id: The run.
+            files: State of the files before the verification, see `verified_state`.
+            report: See `VerificationReport.to_dict`. It must be made with the keys and pins of the dashboard.
+            seconds: Duration of the verification.
+
+        """
+        checked = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=seconds)
+        state = read_report(report, checked)
+        self._results[run_id] = _Result(files, state, report, seconds, time.monotonic())
+
     def verify_changed(self) -> None:
         """Verify all runs whose files have changed. Runs that are requested meanwhile are verified next."""
         pending = self._ordered()
@@ -201,7 +222,7 @@ class RunVerifier:
                 pending = [self._requested, *(name for name in pending if name != self._requested)]
 
     def _verify_if_changed(self, run_id: str) -> None:
-        files = folder_state(self.runs / run_id)
+        files = verified_state(self.runs / run_id)
         result = self._results.get(run_id)
         if result is None:
             self._verify_run(run_id, files)

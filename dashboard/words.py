@@ -38,9 +38,9 @@ REASON_NAMES = {
     "HARD_BAND": "hard batch",
     "NOISE_ON_LEARNING_RATE": "noise on the learning rate",
     "NOISE_ON_GRADIENT": "noise on the gradient",
-    "COMPRESSING": "drift too high: smaller steps",
-    "RELEASING": "drift low again: back to normal steps",
-    "MAKEUP": "drift low: larger steps",
+    "COMPRESSING": "drift too high",
+    "RELEASING": "drift low again",
+    "MAKEUP": "drift low",
     "LEARNING_RATE_CAPPED": "learning rate capped",
     "LAMBDA_CAPPED": "lambda capped",
     "GRADIENT_CAPPED": "limit of the gradient norm lowered",
@@ -91,6 +91,25 @@ ACTION_NAMES = {
     "PROJECT": "move weights back",
     "ROLLBACK": "roll back",
 }
+KNOB_NAMES = {
+    "learning_rate": "learning rate",
+    "lambda_ockham": "lambda",
+    "grad_clip": "limit of the gradient norm",
+    "drift_ceiling": "drift limit",
+    "surprise_threshold": "gate threshold",
+    "grad_noise_std": "gradient noise",
+    "example_gain": "weight of an example",
+    "consolidating": "anchor change",
+}
+# Kind of an event of a person, see the view `people` -> name.
+PERSON_EVENT_NAMES = {
+    "note.added": "note",
+    "intervention.applied": "changed settings",
+    "stop.requested": "stop",
+    "checkpoint.approved": "approval of weights",
+    "waiver.granted": "waiver",
+    "request.refused": "refused request",
+}
 HOOK_NAMES = {
     "on_batch_start": "before the update",
     "on_batch_end": "after the update",
@@ -112,7 +131,8 @@ STATE_NAMES = {
 COLUMN_NAMES = {
     "accept_rate": ("accept rate", "accepted evaluations / evaluations with a finite loss"),
     "accepted": ("accepted", "evaluations whose weights were accepted"),
-    "action": ("action", "what the plugin did, as the log names it"),
+    "action": ("action", "what the plugin did"),
+    "approved_by": ("approved by", "people who approved the weights; the page Run names their keys"),
     "batches": ("batches", ""),
     "best_val_loss": ("best loss", "lowest validation loss, nats per token"),
     "candidates": ("candidates", ""),
@@ -128,9 +148,9 @@ COLUMN_NAMES = {
     "decision_id": ("decision", ""),
     "drift_limit": ("drift limit", ""),
     "evaluations": ("evaluations", ""),
-    "failed_gate": ("refused by", "gate of the memory that rejected the candidate"),
+    "failed_gate": ("rejected because", "gate of the memory at which the candidate failed"),
     "file_name": ("file", ""),
-    "file_state": ("kept and intact", "result of the last verification for this file"),
+    "file_state": ("state of the file", "result of the last verification for this file"),
     "first_iter": ("first iteration", ""),
     "from_iter": ("from iteration", ""),
     "git_commit": ("commit", ""),
@@ -151,6 +171,7 @@ COLUMN_NAMES = {
     "odr_id": ("record", ""),
     "oq_improvement": ("gain", "change of the Occam Quotient relative to the baseline"),
     "oq_limit": ("gain needed", ""),
+    "person_event": ("what", "what the person did"),
     "plugin": ("plugin", ""),
     "reason": ("reason", ""),
     "records": ("cited by", "decision records that cite the decision"),
@@ -171,6 +192,7 @@ COLUMN_NAMES = {
     "val_loss": ("loss", "last validation loss, nats per token"),
     "waived_until": ("waived until", ""),
     "weights_sha256": ("SHA-256 of the weights", ""),
+    "verifier_key": ("signed by", "verifier key of the person"),
     "what": ("what", ""),
 }
 # The same text as in docs/glossary.md.
@@ -226,14 +248,24 @@ def reason_name(code: str) -> str:
     return plain_name(code, REASON_NAMES)
 
 
-def reason_label(code: str) -> str:
-    """Return the plain name of a reason code, with the code in parentheses."""
-    return f"{reason_name(code)} ({code})"
-
-
 def action_name(action: str) -> str:
     """Return the plain name of an action, such as "skip" or "smaller steps"."""
     return plain_name(action, ACTION_NAMES)
+
+
+def knob_name(knob: str) -> str:
+    """Return the plain name of a knob, such as "limit of the gradient norm"."""
+    return plain_name(knob, KNOB_NAMES)
+
+
+def person_event_name(kind: str) -> str:
+    """Return the plain name of what a person did, such as "approval of weights"."""
+    return plain_name(kind, PERSON_EVENT_NAMES)
+
+
+def gate_name(gate: str) -> str:
+    """Return why a gate of the memory rejects a candidate, such as "too little gain"."""
+    return outcome_name(gate).removeprefix("rejected: ")
 
 
 def outcome_name(outcome: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from dashboard.components.scripts import make_component
-from dashboard.words import action_name, reason_name
+from dashboard.words import action_name, knob_name, reason_name
 
 
 def decision_list(
@@ -49,9 +49,15 @@ def decision_entry(row: dict[str, Any]) -> dict[str, Any]:
         "reason": reason_name(row["reason_code"]),
         "code": row["reason_code"],
         "values": compare_values(row["observed"], row["threshold"]),
-        "changes": list(row["changes"] or []),
+        "changes": [change_text(change) for change in row["changes"] or []],
         "shadow": bool(row["shadow"]),
     }
+
+
+def change_text(change: str) -> str:
+    """Return a change such as "learning_rate: 0.001 -> 0.002" with the plain name of the knob."""
+    knob, separator, values = change.partition(": ")
+    return f"{knob_name(knob)}{separator}{values}"
 
 
 def compare_values(observed: float | None, threshold: float | None) -> str:
@@ -72,4 +78,4 @@ def _no_action() -> None:
 
 @functools.cache
 def _component() -> Callable[..., Any]:
-    return make_component("decision_list", ["decision_list.js"], "decision_list.css")
+    return make_component("decision_list")

@@ -58,4 +58,4 @@ def _message(metric: Metric) -> dict[str, Any]:
 
 @functools.cache
 def _component() -> Callable[..., Any]:
-    return make_component("metric_strip", ["metric_strip.js"], "metric_strip.css")
+    return make_component("metric_strip")

@@ -29,7 +29,6 @@ import streamlit as st
 from dashboard.components.scripts import make_component
 from dashboard.style import ATTACK, CLAMP, NEUTRAL, RELEASE, SKIP, UPDATE
 
-SCRIPTS = ("numbers", "drawing", "panels", "events")
 # Colour and dash pattern of up to 24 lines that differ only by their name.
 LINE_COLOURS = (UPDATE, SKIP, RELEASE, ATTACK, CLAMP, NEUTRAL)
 LINE_DASHES = ((), (6, 3), (2, 2), (8, 3, 2, 3))
@@ -143,6 +142,7 @@ class Row:
         counts: Number of events of each mark. None counts one event for each mark.
         full: Count of a mark with the full height. None draws all marks at full height.
         colour: Colour of the marks.
+        hollow: True draws outlines only.
 
     """
 
@@ -153,6 +153,7 @@ class Row:
     counts: Sequence[int] | None = None
     full: float | None = None
     colour: str = UPDATE
+    hollow: bool = False
 
 
 @dataclass(frozen=True)
@@ -310,6 +311,7 @@ def _row_panel(panel: RowPanel, positions: dict[tuple[float, ...], int]) -> dict
             "n": None if row.counts is None else _compact(list(row.counts)),
             "full": row.full,
             "colour": row.colour,
+            "hollow": row.hollow,
         }
         for row in panel.rows
     ]
@@ -345,5 +347,4 @@ def _parse_pick(value: Any) -> Pick | None:
 
 @functools.cache
 def _component() -> Callable[..., Any]:
-    scripts = [f"timeseries_{name}.js" for name in SCRIPTS]
-    return make_component("timeseries", [*scripts, "timeseries.js"], "timeseries.css")
+    return make_component("timeseries")

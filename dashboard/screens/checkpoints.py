@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pyarrow as pa
 import streamlit as st
 
 from dashboard.address import run_ids
-from dashboard.data_source import TimedResult, folder_state, query_or_error, run_page_query, runs_folder
+from dashboard.data_source import TimedResult, query_or_error, run_page_query, runs_folder
 from dashboard.file_digest import file_digest
 from dashboard.layout import page_header, query_details, section
 from dashboard.tables import data_table
-from dashboard.verifier import LogState, run_verifier
-from dashboard.words import glossary_line, reason_label
+from dashboard.verifier import LogState, run_verifier, verified_state
+from dashboard.words import glossary_line, reason_name
 from ockham.record.checkpoint_evidence import TRAINER_KIND
 from ockham.record.run_folder import RUN_ID
 
@@ -26,11 +27,14 @@ COLUMNS = (
     "kind",
     "iter_num",
     "reason_code",
+    "approved_by",
     "sha256",
     "decision_id",
     "records",
     "megabytes",
 )
+# The newest files are not accepted, so their first rows have no reason.
+WIDTHS = {"reason": 190, "reason_code": 210}
 MAX_ANSWERS = 5
 Row = dict[str, Any]
 
@@ -44,7 +48,7 @@ def file_states(rows: list[Row]) -> list[str]:
 
 
 def _report(run_id: str) -> dict[str, Any] | None:
-    return run_verifier().report(run_id, folder_state(runs_folder() / run_id))
+    return run_verifier().report(run_id, verified_state(runs_folder() / run_id))
 
 
 def file_state(row: Row, state: LogState, report: dict[str, Any] | None) -> str:
@@ -69,7 +73,7 @@ def file_state(row: Row, state: LogState, report: dict[str, Any] | None) -> str:
         return "file differs from the log"
     if state.is_broken:
         return "the log is broken"
-    return "kept, superseded" if row["superseded"] else "kept, intact"
+    return "intact, superseded" if row["superseded"] else "intact"
 
 
 def file_sentence(row: Row) -> str:
@@ -79,8 +83,10 @@ def file_sentence(row: Row) -> str:
     if row["decision_id"] is None:
         text += f"kind {row['kind']}, not accepted by a decision"
     else:
-        text += reason_label(row["reason_code"] or "UNSIGNED_DECISION")
+        text += reason_name(row["reason_code"] or "UNSIGNED_DECISION")
         text += f", decision {row['decision_id']}"
+    if row["approved_by"]:
+        text += f"; approved by {row['approved_by']} ({row['approval_reason']})"
     if row["records"]:
         text += f", cited by {row['records']}"
     return f"{text}; {row['file_state']}."
@@ -102,11 +108,13 @@ def summary_sentence(rows: list[Row], run_id: str | None) -> str:
     where = f"{run_id} has" if run_id is not None else "All runs together have"
     names = {(row["run_id"], row["snapshot_id"]) for row in rows}
     accepted = {(row["run_id"], row["snapshot_id"]) for row in rows if row["decision_id"] is not None}
-    intact = sum(row["file_state"] == "kept, intact" for row in rows)
+    approved = {(row["run_id"], row["snapshot_id"]) for row in rows if row["approved_by"]}
     unit = "checkpoint" if len(names) == 1 else "checkpoints"
+    states = Counter(row["file_state"] for row in rows)
+    files = ", ".join(f"{count:,} {state}" for state, count in states.most_common())
     return (
-        f"{where} {len(names):,} {unit}, {len(accepted):,} accepted; "
-        f"{intact:,} of {len(rows):,} files are verified and intact."
+        f"{where} {len(names):,} {unit}: the memory accepted {len(accepted):,}, people approved "
+        f"{len(approved):,}. Files: {files or 'none'}."
     )
 
 
@@ -129,19 +137,22 @@ def answer_section(rows: list[Row], chosen: list[Row], run_id: str | None) -> No
             st.code(st.query_params[name][:200], language=None, wrap_lines=True)
 
 
-def table_section(result: TimedResult, chosen: list[Row]) -> None:
+def table_section(result: TimedResult, chosen: list[Row], run_id: str | None) -> None:
     """Show the files. Selecting a row opens the decision that accepted it."""
     section("Files", "The newest first. Select a row to open the decision that accepted the checkpoint.")
     if chosen:
         names = [*result.table.schema.names, "file_state"]
         table = pa.table({name: [row[name] for row in chosen] for name in names})
-        selected = data_table(table, "files", columns=COLUMNS, selectable=True, alt="Checkpoint files.")
+        columns = tuple(name for name in COLUMNS if name != "run_id" or run_id is None)
+        selected = data_table(
+            table, "files", columns=columns, selectable=True, widths=WIDTHS, alt="Checkpoint files."
+        )
         if selected and selected["decision_id"]:
             parameters = {"run": selected["run_id"], "decision": selected["decision_id"]}
             st.switch_page("screens/decision.py", query_params=parameters)
     else:
         st.text("None.")
-    query_details(result, "files")
+    query_details(result, "files", in_table=True)
     glossary_line("checkpoint", "decision", "anchor weights", "verify")
 
 
@@ -169,7 +180,7 @@ def page() -> None:
     if digest:
         st.query_params.from_dict({"digest": digest})
         st.rerun()
-    table_section(result, chosen)
+    table_section(result, chosen, run_id)
 
 
 page()

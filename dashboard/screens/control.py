@@ -12,10 +12,11 @@ from dashboard import charts, run_panels
 from dashboard.components.timeseries import LinePanel, RowPanel
 from dashboard.data_source import TimedResult, query_or_error, run_page_query
 from dashboard.iteration_view import read_view
+from dashboard.late_parts import send_parts
 from dashboard.layout import auto_refresh, chart, page_header, section, select_run
 from dashboard.run_chart import run_chart
 from dashboard.tables import query_table
-from dashboard.words import glossary_line, reason_label
+from dashboard.words import glossary_line, knob_name, reason_name
 
 QUESTION = "What did the compressor and the limiter change?"
 # Page query -> description of its rows.
@@ -73,7 +74,7 @@ def knob_section() -> None:
     """Show one knob of one batch, before the chain and after each plugin."""
     section("One knob through the chain", "Value of the knob after each plugin, in the order of the chain.")
     left, right = st.columns(2)
-    field = left.selectbox("Knob", KNOBS, key="knob")
+    field = left.selectbox("Knob", KNOBS, format_func=knob_name, key="knob")
     busiest = query_or_error(run_page_query, "knob_most_changed", run=run_id, field=field)
     initial = next((row["iter"] for row in busiest.rows()), 0) if busiest is not None else 0
     iteration = int(
@@ -89,13 +90,13 @@ def knob_section() -> None:
     if changes is None:
         return
     if not changes.table.num_rows:
-        st.text(f"No plugin changed {field} at iteration {iteration}.")
+        st.text(f"No plugin changed the {knob_name(field)} at iteration {iteration:,}.")
         return
     chart(
         lambda: charts.waterfall(changes.table),
         changes,
         "knob",
-        f"{field} at iteration {iteration}, before the chain and after each plugin.",
+        f"{knob_name(field)} at iteration {iteration:,}, before the chain and after each plugin.",
     )
 
 
@@ -106,8 +107,10 @@ def answer(decisions: TimedResult | None) -> str:
         return "Only the gate has made decisions about batches."
     total = sum(row["n"] for row in rows)
     top = rows[0]
-    most_frequent = f"{top['plugin']}, {reason_label(top['reason_code'])}"
-    return f"{total:,} decisions of plugins other than the gate; most frequent: {most_frequent}."
+    return (
+        f"Plugins other than the gate made {total:,} decisions. The most frequent reason is of the "
+        f"{top['plugin']}: {reason_name(top['reason_code'])}, {top['n']:,} times."
+    )
 
 
 def draw() -> None:
@@ -115,6 +118,7 @@ def draw() -> None:
     decisions = query_or_error(run_page_query, "control_decisions", run=run_id)
     page_header(QUESTION, answer(decisions))
     control_charts()
+    send_parts()
     knob_section()
     if decisions is not None:
         section("By plugin and reason")

@@ -16,7 +16,7 @@ from dashboard.layout import chart, page_header, parse_number, query_details, se
 from dashboard.metric_cards import first_row
 from dashboard.people import people_section
 from dashboard.tables import data_table, query_table
-from dashboard.words import glossary_line, reason_label
+from dashboard.words import action_name, glossary_line, reason_name
 from ockham.errors import OckhamError
 from ockham.record.proofs import prove_inclusion
 from ockham.record.run_folder import RunFolder
@@ -92,8 +92,8 @@ def open_decision(decision_id: str) -> None:
 
 def sentence(row: dict[str, Any]) -> str:
     """Return the decision as text."""
-    text = f"Iteration {row['iter_num']:,}: {row['plugin']} decided {row['action']}"
-    text += f" because: {reason_label(row['reason_code'])}"
+    text = f"Iteration {row['iter_num']:,}: {row['plugin']} decided: {action_name(row['action'])}. "
+    text += f"Reason: {reason_name(row['reason_code'])}"
     observed = format_number(row["observed"])
     threshold = format_number(row["threshold"])
     margin = row["margin"]
@@ -255,7 +255,7 @@ def decision_page(requested: str) -> None:
         unknown_decision_page(requested)
         return
     row = rows[0]
-    page_header(QUESTION, sentence(row))
+    page_header(QUESTION, sentence(row), codes=(row["action"], row["reason_code"]))
     evidence = evidence_section(row)
     if row["meaning"]:
         st.text(row["meaning"])

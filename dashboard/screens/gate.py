@@ -103,7 +103,7 @@ def reasons_section() -> None:
             section("Longest sequences of skips")
             if streaks.table.num_rows:
                 alt = "The ten longest sequences of skipped batches."
-                query_table(streaks, "streaks", height=248, alt=alt)
+                query_table(streaks, "streaks", alt=alt)
             else:
                 st.text("No batch was skipped.")
 

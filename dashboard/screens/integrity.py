@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import time
 from typing import Any
 
 import pyarrow as pa
 import streamlit as st
 
-from dashboard.data_source import folder_state, query_or_error, run_page_query, run_sql, runs_folder
-from dashboard.layout import page_header, query_details, section, select_run
-from dashboard.tables import data_table
+from dashboard.data_source import query_or_error, run_page_query, run_sql, runs_folder
+from dashboard.layout import page_header, section, select_run
+from dashboard.pins import pins_of_run
+from dashboard.tables import data_table, query_table
 from dashboard.verification_worker import trusted_keys
-from dashboard.verifier import read_report, run_verifier
+from dashboard.verifier import read_report, run_verifier, verified_state
 from dashboard.words import glossary_line
 from ockham.errors import OckhamError
 from ockham.record.run_folder import RunFolder
@@ -38,8 +40,8 @@ log_bytes = sum(
     path.stat().st_size for attempt, rank in folder.logs() for path in folder.segments(attempt, rank)
 )
 START_KEY = f"go-{run_id}"
-# Changes with any file of the run, also if its size stays the same.
-run_state = folder_state(folder.path)
+# Changes with any file of the run or pin, also if its size stays the same.
+run_state = verified_state(folder.path)
 
 
 def count_events() -> int:
@@ -84,8 +86,12 @@ def cached_verification(events: int, pins: list[bytes], keys: list[VerifierKey])
             bar.progress(min(1.0, done / max(1, events)), f"{done:,} of {events:,} events")
 
         accepted = keys or trusted_keys()
-        report = verify_run(folder, pins=pins, keys=accepted, progress=show_progress)
-        st.session_state[cache_key] = report.to_dict()
+        known_pins = [*pins_of_run(str(run_id)), *pins]
+        start = time.monotonic()
+        report = verify_run(folder, pins=known_pins, keys=accepted, progress=show_progress).to_dict()
+        st.session_state[cache_key] = report
+        if not pins and not keys:
+            run_verifier().add_report(str(run_id), run_state, report, time.monotonic() - start)
         bar.empty()
         stop.empty()
     cached: dict[str, Any] = st.session_state[cache_key]
@@ -136,7 +142,7 @@ def show_findings(report: dict[str, Any], *, has_keys: bool) -> None:
             _show_finding_class(report, kind, report["counts"][kind])
     section("Logs")
     data_table(pa.Table.from_pylist(report["logs"]), "logs", alt="Logs, one per attempt and rank.")
-    st.text("Checked: " + ", ".join(f"{number:,} {name}" for name, number in report["checked"].items()))
+    st.text("Checked: " + ", ".join(f"{name} {number:,}" for name, number in report["checked"].items()) + ".")
 
 
 def _show_finding_class(report: dict[str, Any], kind: str, count: int) -> None:
@@ -211,10 +217,9 @@ def gaps_section() -> None:
         return
     section("Gaps, recoveries and halts")
     if gaps.table.num_rows:
-        data_table(gaps.table, "gaps", alt="Missing events that the log reports.")
+        query_table(gaps, "gaps", alt="Missing events that the log reports.")
     else:
-        st.text("The log reports none.")
-    query_details(gaps, "gaps")
+        st.text("The log does not report any.")
 
 
 def verification_section(events: int) -> None:

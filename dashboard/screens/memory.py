@@ -82,7 +82,7 @@ def near_misses_section() -> None:
         "Near misses", "Distance to the limit, as a share of the limit. Select a row to open the decision."
     )
     alt = "Rejected candidates, the closest first."
-    selected = query_table(misses, "near", selectable=True, height=280, alt=alt)
+    selected = query_table(misses, "near", selectable=True, alt=alt)
     if selected:
         open_decision(str(selected["decision_id"]))
 

@@ -21,6 +21,7 @@ from ockham.odr.query import guarded_queries
 from ockham.odr.records_folder import find_record
 
 QUESTION = "Which decision records exist?"
+RECORD_QUESTION = "What was decided, by whom, and on what evidence?"
 COLUMNS = (
     "odr_id",
     "title",
@@ -175,6 +176,15 @@ def _record_name(row: dict[str, Any]) -> str:
     return str(row["odr_id"] or row["path"].rsplit("/", 1)[-1])
 
 
+def record_sentence(row: dict[str, Any]) -> str:
+    """Return the answer about one record from a row of `odr_list`."""
+    owners = ", ".join(row["owners"] or ()) or "nobody is named"
+    evidence = query_or_error(run_page_query, "odr_sides", id=row["odr_id"])
+    runs = [side["run_id"] for side in evidence.rows()] if evidence is not None else []
+    text = f"{_record_name(row)}: {row['title']}. Status {row['status']}, {row['date']}; owners: {owners}."
+    return f"{text} Evidence: {', '.join(runs) or 'no runs'}."
+
+
 def page(records: TimedResult) -> None:
     """Show the page."""
     rows = records.rows()
@@ -187,10 +197,17 @@ def page(records: TimedResult) -> None:
     accepted = sum(row["status"] == "accepted" for row in rows)
     with_errors = sum(1 for row in rows if row["errors"])
     unit = "record" if len(rows) == 1 else "records"
-    page_header(
-        QUESTION, f"{len(rows):,} {unit}, {accepted:,} accepted, {with_errors or 'none'} with errors."
-    )
+    heading = st.container()
     selected = select_record(records)
+    row = next((row for row in rows if _record_name(row) == selected), None)
+    with heading:
+        if row is not None:
+            page_header(RECORD_QUESTION, record_sentence(row))
+        else:
+            page_header(
+                QUESTION,
+                f"{len(rows):,} {unit}, {accepted:,} accepted, {with_errors or 'none'} with errors.",
+            )
     if selected:
         st.query_params["id"] = selected
         record_section(selected)

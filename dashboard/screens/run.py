@@ -13,11 +13,12 @@ from dashboard.components.decision_list import decision_list
 from dashboard.components.timeseries import LinePanel, Pick, RowPanel
 from dashboard.data_source import query_or_error, run_page_query, run_sql
 from dashboard.iteration_view import IterationView, read_view, set_view
+from dashboard.late_parts import send_parts
 from dashboard.layout import auto_refresh, page_header, query_details, section, select_run
 from dashboard.metric_cards import first_row, metric_cards
 from dashboard.people import people_section
-from dashboard.run_chart import let_browser_draw, run_chart
-from dashboard.words import action_name, glossary_line, state_name
+from dashboard.run_chart import run_chart
+from dashboard.words import glossary_line, state_name
 
 QUESTION = "What happened in this run?"
 ALL_DECISIONS = "all decisions"
@@ -100,32 +101,29 @@ def adapter_sentence(adapter: dict[str, Any]) -> str:
     return f"{text} in {adapter['seconds'] * 1000:.2g} ms; {result}."
 
 
-def decision_filter(keys: list[str]) -> tuple[str, str]:
-    """Show the filter of the list, and return its plugin and action. Empty texts mean all decisions."""
+def decision_filter(keys: list[str]) -> dict[str, str]:
+    """Show the filter of the list, and return it as parameters of `recent_decisions`."""
     st.session_state.setdefault(FILTER_KEY, st.query_params.get("of", ALL_DECISIONS))
     if st.session_state[FILTER_KEY] not in keys:
         st.session_state[FILTER_KEY] = ALL_DECISIONS
     selected = st.selectbox("Show", [ALL_DECISIONS, *keys], format_func=filter_label, key=FILTER_KEY)
     if selected == ALL_DECISIONS:
         st.query_params.pop("of", None)
-        return "", ""
+        return {"plugin": "", "action": "", "shadow": ""}
     st.query_params["of"] = selected
-    plugin, action = selected.rsplit(" ", 1)
-    return plugin, action
+    kind = run_panels.parse_kind(selected)
+    return {"plugin": kind.plugin, "action": kind.action, "shadow": str(kind.shadow).lower()}
 
 
 def filter_label(key: str) -> str:
     """Return the name of an entry of the filter."""
-    if key == ALL_DECISIONS:
-        return key
-    plugin, action = key.rsplit(" ", 1)
-    return f"{plugin}: {action_name(action)}"
+    return key if key == ALL_DECISIONS else run_panels.parse_kind(key).label
 
 
 def decisions_panel(view: IterationView, keys: list[str]) -> None:
     """Show the newest decisions of the visible or clicked iterations, next to the chart."""
     section("Decisions")
-    plugin, action = decision_filter(keys)
+    chosen = decision_filter(keys)
     low, high = view.low, view.high
     picked = st.session_state.get(PICK_KEY)
     if picked:
@@ -138,9 +136,7 @@ def decisions_panel(view: IterationView, keys: list[str]) -> None:
         )
     else:
         st.caption("The newest 100. Click a mark or a curve to see its decisions.")
-    recent = query_or_error(
-        run_page_query, "recent_decisions", run=run_id, low=low, high=high, plugin=plugin, action=action
-    )
+    recent = query_or_error(run_page_query, "recent_decisions", run=run_id, low=low, high=high, **chosen)
     if recent is None:
         return
     description = f"Decisions of {iterations_label(low, high).lower()}, the newest first."
@@ -175,7 +171,6 @@ def explore() -> None:
             on_view=on_view,
             on_pick=on_pick,
         )
-    let_browser_draw(f"chart-{run_id}")
     with right:
         keys = [
             row.key
@@ -192,6 +187,7 @@ def draw() -> None:
     heading = st.container(key="run-heading")
     metrics = st.container(key="run-metrics")
     explore()
+    send_parts()
     result = query_or_error(run_sql, "select * from run_summary where run_id = $run", run=run_id)
     row = next(iter(result.rows()), {}) if result is not None else {}
     with heading:

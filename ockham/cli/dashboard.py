@@ -16,10 +16,11 @@ from ockham.cli.options import (
     KeyOption,
     OdrDirOption,
     RunsOption,
+    read_pin,
     read_trusted_keys,
 )
 from ockham.cli.output import print_note
-from ockham.errors import MissingExtraError
+from ockham.errors import BadInputError, MissingExtraError
 
 # Like `-m streamlit`, whose import takes seconds; without the handler, Ctrl-C then shows a traceback.
 STREAMLIT_BOOTSTRAP = """
@@ -52,18 +53,28 @@ def dashboard(
     open_browser: Annotated[bool, typer.Option("--open", help="Open a browser.")] = False,
     key: KeyOption = None,
     key_file: KeyFileOption = None,
+    pin: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--pin",
+            metavar="FILE",
+            help="File that `ockham pin` wrote, or folder of such files (*.pin); may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     odr_dir: OdrDirOption = DEFAULT_ODR_DIR,
     runs: RunsOption = DEFAULT_RUNS,
 ) -> None:
     """Show the audit pages in a browser.
 
     The pages show runs, decisions, gate, memory and OQ, SQL, and integrity. All runs are verified in the
-    background, with the keys of --key, else with the key that each run names. Ctrl-C ends the server.
+    background, with the pins of --pin and the keys of --key, else with the key that each run names. Ctrl-C
+    ends the server.
 
     Examples:
       ockham dashboard
 
-      ockham --runs /data/runs dashboard --port 0 --open --key-file ockham.key.pub
+      ockham --runs /data/runs dashboard --port 0 --open --key-file ockham.key.pub --pin /mnt/pins
     """
     import importlib.util
 
@@ -79,6 +90,7 @@ def dashboard(
         "OCKHAM_RUNS": str(runs.resolve()),
         "OCKHAM_ODR": str(odr_dir.resolve()),
         "OCKHAM_TRUSTED_KEYS": "\n".join(str(trusted) for trusted in read_trusted_keys(key, key_file)),
+        "OCKHAM_PINS": "\n".join(_checked_pins(pin or [])),
         "PYTHONPATH": os.pathsep.join(paths),
     }
     if not runs.is_dir():
@@ -90,6 +102,21 @@ def dashboard(
     sys.stdout.flush()
     # Replace this process, so that a signal reaches Streamlit.
     os.execve(sys.executable, command, env)  # noqa: S606 - the words are constants and checked options
+
+
+def _checked_pins(paths: list[Path]) -> list[str]:
+    """Return the absolute paths of pins and of folders of pins.
+
+    Raises:
+        BadInputError: If a path does not exist or is not a pin, or is stdin, which can be read only once.
+
+    """
+    for path in paths:
+        if str(path) == "-":
+            raise BadInputError("--pin -: the dashboard reads pins again for each verification; pass a file")
+        if not path.is_dir():
+            read_pin(path)
+    return [str(path.resolve()) for path in paths]
 
 
 def _build_command(page: Path, host: str, port: int, *, open_browser: bool) -> list[str]:

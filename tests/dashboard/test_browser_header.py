@@ -299,7 +299,7 @@ def test_search_box_opens_a_decision_from_any_page(page, address, folder):
     page.goto(f"{address}/odr")
     page.get_by_role("heading", level=1).wait_for()
     wait_until_idle(page)
-    box = page.get_by_placeholder("Run, decision, checkpoint, SHA-256, record")
+    box = page.get_by_placeholder("Name, ID or SHA-256")
     box.fill(decision)
     box.press("Enter")
     page.wait_for_url(f"**/decision?run=demo&decision={decision}")

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 
 import pytest
 
 from dashboard.search import find_matches
+from ockham.record.checkpoints import CheckpointFiles
+from ockham.record.ledger import append_entry
 from ockham.record.repair import rebuild
+from ockham.record.requests import event_fields
+from tests.helpers.requests import signed_request
 from tests.helpers.runs import make_run
 from tests.helpers.tampering import change_one_digit
 
@@ -50,11 +55,10 @@ def test_page_lists_each_file_with_digest_and_decision(open_page, tmp_path, run,
     table = shown_files(test)
     names = ("snapshot_id", "file_name", "sha256", "decision_id")
     assert set(zip(*(table[name] for name in names), strict=True)) == expected
-    assert set(table["file_state"]) == {"kept, intact"}
+    assert set(table["file_state"]) == {"intact"}
     count = len(saved_events(run))
-    assert test.text[0].value.startswith(
-        f"first has {count} checkpoints, {count} accepted; {count} of {count}"
-    )
+    expected = f"first has {count} checkpoints: the memory accepted {count}, people approved 0."
+    assert test.text[0].value == f"{expected} Files: {count} intact."
 
 
 def test_digest_in_the_address_answers_whether_the_file_was_accepted(open_page, tmp_path, run, verify_all):
@@ -70,10 +74,31 @@ def test_digest_in_the_address_answers_whether_the_file_was_accepted(open_page, 
     answer = next(text for text in answers if data["snapshot_id"] in text)
     assert f"in first, saved at iteration {data['iter_num']}" in answer
     assert f"decision {data['decision_id']}" in answer
-    assert "accepted: first valid candidate (ACCEPTED_FIRST_VALID)" in answer
-    assert answer.endswith("; kept, intact.")
+    assert "accepted: first valid candidate, decision" in answer
+    assert answer.endswith("; intact.")
     unknown = open_page(tmp_path, "checkpoints", digest="0" * 64)
     assert unknown.text[0].value.startswith("No. The log does not contain this file")
+
+
+def test_approval_is_next_to_the_approved_file_only(open_page, tmp_path, monkeypatch):
+    """The person and the reason are those of the signed event."""
+    numbers = itertools.count()
+    monkeypatch.setattr(
+        "tests.helpers.runs.pack", lambda *_: CheckpointFiles({"w.bin": b"w"}, f"{next(numbers):064x}")
+    )
+    run = make_run(tmp_path, "first", batches=60)
+    first, *others = saved_events(run)
+    request = {"target": first["snapshot_id"], "digest": first["weights_sha256"]}
+    append_entry(tmp_path, *event_fields(signed_request(run.folder, "APPROVE", **request)))
+    test = open_page(tmp_path, "checkpoints", run="first")
+    table = shown_files(test)
+    approvals = dict(zip(table["snapshot_id"], table["approved_by"], strict=True))
+    assert approvals.pop(first["snapshot_id"]) == "alice"
+    assert len(approvals) == len({data["snapshot_id"] for data in others})
+    assert not any(isinstance(person, str) for person in approvals.values())
+    assert "people approved 1." in test.text[0].value
+    answer = open_page(tmp_path, "checkpoints", checkpoint=first["snapshot_id"]).text[0].value
+    assert "; approved by alice (" in answer
 
 
 def test_changed_removed_and_unverified_files_are_not_intact(open_page, tmp_path, run, verify_all):

@@ -212,7 +212,7 @@ def test_states_of_many_runs_do_not_read_their_files(tmp_path, monkeypatch):
     make_run(tmp_path, "a", batches=12)
     runs = RunVerifier(tmp_path)
     runs.verify_changed()
-    monkeypatch.setattr(verifier, "folder_state", functools.partial(pytest.fail, "read the files"))
+    monkeypatch.setattr(verifier, "verified_state", functools.partial(pytest.fail, "read the files"))
     assert {run_id: state.status for run_id, state in runs.states(["a", "b"]).items()} == {
         "a": "verified",
         "b": "not verified",
@@ -242,7 +242,7 @@ def test_page_across_runs_offers_newer_data_instead_of_changing(tmp_path, monkey
     monkeypatch.setenv("OCKHAM_RUNS", str(tmp_path))
     monkeypatch.setenv("OCKHAM_ODR", str(tmp_path / "no-odr"))
     make_run(tmp_path, "first", batches=12)
-    test = AppTest.from_function(page).run()
+    test = AppTest.from_function(page, default_timeout=60).run()
     assert not test.exception
     assert test.text[0].value == "1"
     test = test.button(key="newer").click().run()

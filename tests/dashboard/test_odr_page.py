@@ -62,6 +62,10 @@ def test_page_shows_text_owners_and_date(open_record):
     facts = " ".join(html.unescape(re.sub(r"<[^>]*>", " ", block.proto.body)) for block in test.get("html"))
     facts = " ".join(facts.split())
     assert "status accepted owners builders date 2026-11-24" in facts
+    assert test.title[0].value == "What was decided, by whom, and on what evidence?"
+    title = re.search(r'^title: "?(.+?)"?$', source, re.MULTILINE)[1]
+    expected = f"ODR-0001: {title}. Status accepted, 2026-11-24; owners: builders. Evidence: "
+    assert test.text[0].value.startswith(expected)
 
 
 def test_markup_in_a_record_is_not_rendered(open_record):

@@ -37,7 +37,7 @@ def test_queries_of_one_page_read_the_same_files(monkeypatch, tmp_path):
     monkeypatch.setenv("OCKHAM_RUNS", str(tmp_path))
     monkeypatch.setenv("OCKHAM_ODR", str(tmp_path / "no-odr"))
     make_run(tmp_path, "first", batches=12)
-    test = AppTest.from_function(page).run()
+    test = AppTest.from_function(page, default_timeout=60).run()
     assert not test.exception
     assert test.text[0].value == "1 1 True"
     test.session_state["name"] = "third"
@@ -70,6 +70,6 @@ def test_page_whose_parquet_files_are_removed_reads_the_lines(monkeypatch, tmp_p
     monkeypatch.setenv("OCKHAM_ODR", str(tmp_path / "no-odr"))
     make_run(tmp_path / "runs", "first", batches=12)
     assert list((tmp_path / "runs" / "first" / "events").rglob("*.parquet"))
-    test = AppTest.from_function(removing_page).run()
+    test = AppTest.from_function(removing_page, default_timeout=60).run()
     assert not test.exception
     assert [text.value for text in test.text] == ["True"]

@@ -106,7 +106,7 @@ def test_decision_page_names_who_approved_the_weights(open_page, tmp_path):
     test = open_page(tmp_path, "decision", run="a", decision=saved["decision_id"])
     assert not test.exception
     people = next(table.value for table in test.dataframe if "recorded_in" in table.value.columns)
-    assert list(people["kind"]) == ["checkpoint.approved"]
+    assert list(people["person_event"]) == ["approval of weights"]
     other = Catalog(tmp_path).rows("select decision_id from gate_decisions where iter_num = 1")[0]
     test = open_page(tmp_path, "decision", run="a", decision=other["decision_id"])
     assert not any("recorded_in" in table.value.columns for table in test.dataframe)
@@ -142,8 +142,10 @@ def test_decision_url_shows_sentence_chain_and_provenance(open_page, runs):
         "select * from gate_decisions where run_id = 'first' and action = 'SKIP' limit 1"
     )[0]
     test = open_page(runs, "decision", decision=row["decision_id"])
-    expected = f"Iteration {row['iter_num']}: gate decided SKIP because: loss below the threshold (BELOW"
-    assert expected in test.text[0].value
+    expected = f"Iteration {row['iter_num']}: gate decided: skip. Reason: loss below the threshold. The value"
+    assert test.text[0].value.startswith(expected)
+    [codes] = [block.proto.body for block in test.get("html") if 'class="ockham-codes"' in block.proto.body]
+    assert "<code>SKIP</code> <code>BELOW_THRESHOLD</code>" in codes
     provenance, command = (
         next(code for code in test.code if word in code.value) for word in ("decision   ", "ockham prove")
     )

@@ -16,13 +16,19 @@ from tests.helpers.runs import make_run
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return make_run(tmp_path_factory.mktemp("panels"), "a", nan_at=50)
+    runs = tmp_path_factory.mktemp("panels")
+    make_run(runs, "shadow", policy="observe")
+    return make_run(runs, "a", nan_at=50)
+
+
+def read_lines(folder):
+    lines = [line for path in folder.segments(1, 0) for line in path.read_bytes().splitlines()]
+    return [json.loads(line) for line in lines]
 
 
 @pytest.fixture(scope="module")
 def events(run):
-    lines = [line for path in run.folder.segments(1, 0) for line in path.read_bytes().splitlines()]
-    return [json.loads(line) for line in lines]
+    return read_lines(run.folder)
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +39,17 @@ def catalog(run):
 def run_query(catalog, name, **parameters):
     limits = {"low": 0, "high": 119, **parameters}
     return catalog.sql(load_page_query(name).sql, {"run": "a", **limits})
+
+
+def count_rows(events):
+    """Return the number of decisions of each row of the plugin panel, from the lines of the log."""
+    counts = {}
+    for event in events:
+        if event["type"] == "ockham.decision.made.v1":
+            data = event["data"]
+            key = f"{data['plugin']} {data['action']}{' shadow' if data['shadow'] else ''}"
+            counts[key] = counts.get(key, 0) + 1
+    return counts
 
 
 def find_line(panel, name):
@@ -98,22 +115,41 @@ def test_event_panel_has_one_mark_per_event_of_the_log(catalog, events):
 def test_plugin_panel_counts_all_decisions_in_the_order_of_the_chain(catalog, events):
     """Each plugin and action is a row. A mark of full height has a decision at every iteration of its bin."""
     panel = run_panels.plugin_panel(run_query(catalog, "plugin_bins"))
-    made = [event["data"] for event in events if event["type"] == "ockham.decision.made.v1"]
-    expected = {}
-    for data in made:
-        key = run_panels.row_key(data["plugin"], data["action"])
-        expected[key] = expected.get(key, 0) + 1
-    assert {row.key: sum(row.counts) for row in panel.rows} == expected
+    assert {row.key: sum(row.counts) for row in panel.rows} == count_rows(events)
+    assert not any(row.hollow for row in panel.rows)
+    assert "shadow" not in panel.unit
     assert all(row.full == row.width == 2 for row in panel.rows)
     plugins = [row.key.split()[0] for row in panel.rows]
     assert plugins == sorted(plugins, key=list(run_panels.PLUGIN_COLOURS).index)
 
 
+def test_plugin_panel_draws_decisions_in_shadow_as_hollow_rows(catalog, run):
+    """They changed nothing, so they are not in the rows of acting plugins."""
+    panel = run_panels.plugin_panel(run_query(catalog, "plugin_bins", run="shadow"))
+    expected = count_rows(read_lines(type(run.folder)(run.folder.runs, "shadow")))
+    assert {row.key: sum(row.counts) for row in panel.rows} == expected
+    assert "gate SKIP shadow" in expected
+    assert all(row.hollow == row.key.endswith(" shadow") for row in panel.rows)
+    assert "a hollow mark is in shadow and changed nothing" in panel.unit
+
+
 def test_plugin_panel_shows_unknown_plugins_in_neutral_colour():
     """A plugin of another package has its own row."""
     columns = {"iter": [0], "width": [1], "plugin": ["Patience"], "action": ["DAMP"], "decisions": [1]}
-    [row] = run_panels.plugin_panel(pa.table(columns)).rows
-    assert (row.name, row.colour) == ("Patience: damp", run_panels.NEUTRAL)
+    panel = run_panels.plugin_panel(pa.table({**columns, "shadow": [False]}))
+    [row] = panel.rows
+    assert (row.name, row.colour, row.hollow) == ("Patience: damp", run_panels.NEUTRAL, False)
+    assert "shadow" not in panel.unit
+    [row] = run_panels.plugin_panel(pa.table({**columns, "shadow": [True]})).rows
+    assert row.name == "Patience: damp (in shadow)"
+
+
+@pytest.mark.parametrize("shadow", [True, False])
+@pytest.mark.parametrize("plugin", ["gate", "my plugin", "in shadow", "shadow"])
+def test_decision_kind_is_parsed_from_its_key(plugin, shadow):
+    """The key is in the URL. A plugin may have any name."""
+    kind = run_panels.DecisionKind(plugin, "SKIP", shadow)
+    assert run_panels.parse_kind(kind.key) == kind
 
 
 def test_panels_without_data_are_left_out(catalog):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from streamlit import file_util
 
+from dashboard.components.scripts import component_files
 from dashboard.static_files import EARLY_SCRIPTS, StaticFiles, StaticFilesMiddleware, find_imports
 
 FOLDER = Path(file_util.get_static_dir())
@@ -16,7 +17,7 @@ FOLDER = Path(file_util.get_static_dir())
 
 @pytest.fixture(scope="module")
 def files():
-    return StaticFiles(FOLDER)
+    return StaticFiles(FOLDER, component_files())
 
 
 def request(files, path, *, encoding=b"gzip, br", method="GET"):
@@ -58,6 +59,8 @@ def test_page_loads_early_scripts_in_parallel(files):
     original = (FOLDER / "index.html").read_text()
     added = [line for line in page.splitlines() if line not in original.splitlines()]
     linked = [line.split('"')[3].removeprefix(".") for line in added if "modulepreload" in line]
+    assert set(component_files()) <= set(linked)
+    linked = [name for name in linked if name not in component_files()]
     assert all((FOLDER / name.removeprefix("/")).is_file() for name in linked)
     assert len(linked) >= len(EARLY_SCRIPTS)
     # Nothing that a linked script needs is requested after it has arrived.
@@ -85,6 +88,15 @@ def test_other_paths_are_left_to_streamlit(files, path):
     assert request(files, path)[0] == 299
 
 
+@pytest.mark.parametrize("encoding", [b"gzip", b"identity"])
+def test_script_of_a_component_is_sent_to_every_browser(files, encoding):
+    """Streamlit does not have it, so there is no other sender."""
+    for name, content in component_files().items():
+        status, headers, body = request(files, name, encoding=encoding)
+        assert (status, headers[b"cache-control"]) == (200, b"public, immutable, max-age=31536000")
+        assert (gzip.decompress(body) if encoding == b"gzip" else body) == content
+
+
 @pytest.mark.parametrize("options", [{"encoding": b"identity"}, {"method": "POST"}])
 def test_requests_without_gzip_are_left_to_streamlit(files, options):
     """A browser that does not accept gzip gets the original."""
@@ -98,6 +110,6 @@ def test_compress_first_page_compresses_linked_files_only(tmp_path):
         (tmp_path / "static" / "js" / name).write_text("x" * 2_000)
     page = '<html><head><script src="./static/js/index.a.js"></script></head></html>'
     (tmp_path / "index.html").write_text(page)
-    files = StaticFiles(tmp_path)
+    files = StaticFiles(tmp_path, {})
     files.compress_first_page()
     assert list(files.copies) == ["/static/js/index.a.js"]

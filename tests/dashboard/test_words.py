@@ -37,9 +37,9 @@ def test_plain_names_contain_no_code(names):
 
 
 def test_code_of_a_third_party_plugin_is_shown_in_lower_case():
-    """A code without a name stays recognisable, and the label contains the code itself."""
+    """A code without a name stays recognisable."""
     assert words.reason_name("MY_OWN_CODE") == "my own code"
-    assert words.reason_label("BELOW_THRESHOLD") == "loss below the threshold (BELOW_THRESHOLD)"
+    assert words.reason_name("BELOW_THRESHOLD") == "loss below the threshold"
 
 
 def test_glossary_equals_that_of_the_documentation():
@@ -52,9 +52,18 @@ def test_glossary_equals_that_of_the_documentation():
 def test_table_shows_plain_name_next_to_reason_code():
     """The name is in the column before the code. A row without a code has no name."""
     hooks = ["on_batch_start", "on_evaluate"]
-    table = pa.table({"hook": hooks, "reason_code": ["SURPRISING", None]})
-    shown = add_plain_names(table)
-    assert shown.column_names == ["hook", "reason", "reason_code"]
+    codes = {
+        "hook": hooks,
+        "reason_code": ["SURPRISING", None],
+        "action": ["MAKEUP", "SKIP"],
+        "failed_gate": ["efficiency", None],
+        "person_event": ["checkpoint.approved", "note.added"],
+    }
+    shown = add_plain_names(pa.table(codes))
+    assert shown.column_names == ["hook", "reason", *list(codes)[1:]]
+    assert shown["action"].to_pylist() == ["larger steps", "skip"]
+    assert shown["failed_gate"].to_pylist() == ["too little gain", None]
+    assert shown["person_event"].to_pylist() == ["approval of weights", "note"]
     assert shown["hook"].to_pylist() == ["before the update", "evaluation"]
     assert shown["reason"].to_pylist() == ["loss above the threshold", None]
 
@@ -79,7 +88,7 @@ def test_glossary_line_contains_definition_of_each_term():
 
         glossary_line("drift", "anchor weights")
 
-    test = AppTest.from_function(page).run()
+    test = AppTest.from_function(page, default_timeout=60).run()
     assert not test.exception
     markup = test.get("html")[0].proto.body
     assert 'tabindex="0" data-meaning="reference weights from which drift is measured"' in markup

@@ -173,6 +173,42 @@ def largest_gradients(runs: Runs) -> Table:
     return table
 
 
+def spikes(runs: Runs) -> Table:
+    """Return the 10 largest values of each kind, relative to the median of up to 50 values before."""
+    table = []
+    for run_id, rows in runs.items():
+        batches = in_order(rows)
+        losses = [(batch.loss, batch) for batch in batches]
+        norms = [(to_number(batch.measured.get("grad_norm", "NaN")), batch) for batch in batches]
+        for kind, pairs in (("gradient norm", norms), ("loss", losses)):
+            values = [pair for pair in pairs if math.isfinite(pair[0])]
+            found = []
+            for i in range(10, len(values)):
+                value, batch = values[i]
+                usual = median(before for before, _ in values[max(0, i - 50) : i])
+                if usual > 0:
+                    found.append((value / usual, value, usual, batch))
+            found.sort(key=lambda item: (-item[0], item[3].iter_num, item[3].micro_step))
+            for place, (times, value, usual, batch) in enumerate(found[:10], 1):
+                data = batch.row.data.get("rows") or {}
+                table.append(
+                    {
+                        "run_id": run_id,
+                        "kind": kind,
+                        "place": place,
+                        "iter_num": batch.iter_num,
+                        "micro_step": batch.micro_step,
+                        "value": value,
+                        "usual": usual,
+                        "times": times,
+                        "updated": batch.updated,
+                        "data_position": data.get("position"),
+                        "data_digest": data.get("digest"),
+                    }
+                )
+    return table
+
+
 def learning_rates(runs: Runs) -> Table:
     table = []
     for run_id, rows in runs.items():

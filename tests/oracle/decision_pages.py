@@ -30,7 +30,7 @@ def batch_decisions(rows: list[Row], at: int, on_rank: int) -> Table:
     ]
 
 
-def recent_decisions(rows: list[Row], low: int, high: int, plugin: str, action: str) -> Table:
+def recent_decisions(rows: list[Row], low: int, high: int, plugin: str, action: str, shadow: str) -> Table:
     """Return the newest 100 decisions, the newest first. An empty text filters nothing."""
     some = [
         {"iter_num": row.iter_num, **_row(row)}
@@ -38,6 +38,7 @@ def recent_decisions(rows: list[Row], low: int, high: int, plugin: str, action: 
         if low <= row.iter_num <= high
         and plugin in ("", row.data["plugin"])
         and action in ("", row.data["action"])
+        and shadow in ("", str(row.data["shadow"]).lower())
     ]
     return some[:-101:-1]
 

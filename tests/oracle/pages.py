@@ -198,10 +198,11 @@ def run_bins(rows: list[Row], low: int, high: int) -> Table:
 def plugin_bins(rows: list[Row], low: int, high: int) -> Table:
     width = bin_width(low, high, 100)
     some = [row for row in decisions(rows, acting=False) if low <= row.iter_num <= high]
-    groups = group(some, lambda row: (row.iter_num // width * width, row.data["plugin"], row.data["action"]))
+    names = ("plugin", "action", "shadow")
+    groups = group(some, lambda row: (row.iter_num // width * width, *(row.data[name] for name in names)))
     return [
-        {"iter": first, "plugin": plugin, "action": action, "decisions": len(part)}
-        for (first, plugin, action), part in groups.items()
+        {"iter": first, "plugin": plugin, "action": action, "shadow": shadow, "decisions": len(part)}
+        for (first, plugin, action, shadow), part in groups.items()
     ]
 
 

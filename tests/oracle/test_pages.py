@@ -177,9 +177,13 @@ def decision_calls(rows, last):
     """Return the calls of pages about decisions: each plugin, three decisions, some iterations."""
     made = [row for row in rows if row.kind == "decision.made"]
     whole = {"low": 0, "high": last}
-    calls = [("recent_decisions", {**whole, "plugin": "", "action": ""})]
+    calls = [("recent_decisions", {**whole, "plugin": "", "action": "", "shadow": ""})]
     kinds = {(row.data["plugin"], row.data["action"]) for row in made}
-    calls += [("recent_decisions", {**whole, "plugin": p, "action": a}) for p, a in sorted(kinds)]
+    calls += [
+        ("recent_decisions", {**whole, "plugin": p, "action": a, "shadow": shadow})
+        for p, a in sorted(kinds)
+        for shadow in ("true", "false")
+    ]
     for field in KNOBS:
         calls.append(("knob_most_changed", {"field": field}))
         iterations = range(last % 7, last + 1, max(7, last // 6))

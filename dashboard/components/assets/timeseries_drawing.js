@@ -217,15 +217,24 @@ function drawRowPanel(canvas, panel, scaleX, area, options) {
     context.beginPath();
     context.rect(area.left, 0, area.right - area.left, area.height);
     context.clip();
-    context.fillStyle = row.colour;
+    context.fillStyle = context.strokeStyle = row.colour;
+    context.lineWidth = 1;
     const [first, last] = visibleIndices(row.xs, scaleX);
     for (let i = first; i < last; i++) {
       const x = scaleX(row.xs[i]);
       const width = Math.max(2.5, scaleX(row.xs[i] + row.width) - x - 0.5);
       const share = row.full && row.n ? Math.min(1, row.n[i] / row.full) : 1;
       const height = Math.max(6, full * share);
-      context.fillRect(row.width ? x : x - width / 2, base - height, width, height);
+      const left = row.width ? x : x - width / 2;
+      if (row.hollow) strokeMark(context, left, base - height, width, height);
+      else context.fillRect(left, base - height, width, height);
     }
     context.restore();
   });
+}
+
+// The outline is on whole pixels, so that it is as dark as a full mark. A narrow one becomes a line.
+function strokeMark(context, left, top, width, height) {
+  const [x, y] = [Math.round(left) + 0.5, Math.round(top) + 0.5];
+  context.strokeRect(x, y, Math.max(0, Math.round(width) - 1), Math.round(height) - 1);
 }

@@ -4,11 +4,13 @@
 -- high: last iteration
 -- plugin: name of the plugin; empty for all
 -- action: action of the plugin; empty for all
+-- shadow: true for decisions in shadow, false for the others; empty for all
 -- The newest decisions are found by their position. All other columns are read for these only.
 with newest as materialized (
     select attempt, sequence from decisions
     where run_id = $run and counted and iter_num between $low and $high
         and ($plugin = '' or plugin = $plugin) and ($action = '' or action = $action)
+        and ($shadow = '' or shadow::varchar = $shadow)
     order by attempt desc, sequence desc limit 100
 )
 select iter_num, plugin, action, reason_code, observed, threshold, margin,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dashboard.components.decision_list import compare_values, decision_address, decision_entry
+from dashboard.components.decision_list import change_text, compare_values, decision_address, decision_entry
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,16 @@ def test_decision_entry_has_plain_name_and_code():
 def test_decision_address_quotes_the_run():
     """A name of a run is data, not a part of the address."""
     assert decision_address("a&b") == "decision?run=a%26b&decision="
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("lambda_ockham: 0.01 -> 0.02", "lambda: 0.01 -> 0.02"),
+        ("grad_clip: 1 -> 0.5", "limit of the gradient norm: 1 -> 0.5"),
+        ("updated: true -> false", "updated: true -> false"),
+    ],
+)
+def test_change_text_has_the_plain_name_of_the_knob(change, expected):
+    """The values stay as they are."""
+    assert change_text(change) == expected

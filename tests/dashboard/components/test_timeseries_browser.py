@@ -19,7 +19,7 @@ from tests.dashboard.test_browser import CHROMIUM
 from tests.helpers.dashboard_server import find_free_port
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")]
-PAGE = Path(__file__).with_name("timeseries_page.py")
+PAGE = Path(__file__).with_name("timeseries_server.py")
 LAST = XS[-1] + WIDTH - 1
 
 
@@ -230,6 +230,17 @@ def curve_pixels(tab, colour):
         }""",
         list(colour),
     )
+
+
+def test_hollow_mark_has_an_outline_only(page):
+    """The left edge of the mark has its full colour, and the middle has none."""
+    canvas = page.locator(".panel canvas:not(.swatch)").nth(1)
+    offset = canvas.bounding_box()["x"]
+    edge, middle = (round(screen_x(page, at) - offset) for at in (2_000, 2_250))
+    alpha = """(canvas, [x, y, n]) => [...canvas.getContext("2d").getImageData(x, y, n, 1).data]
+        .filter((_, i) => i % 4 === 3)"""
+    assert max(canvas.evaluate(alpha, [edge - 2, 33, 5])) == 255
+    assert max(canvas.evaluate(alpha, [middle - 2, 33, 5])) == 0
 
 
 def test_log_switch_changes_the_curve(page):

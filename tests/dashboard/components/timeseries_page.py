@@ -40,8 +40,16 @@ def main():
                     Line("loss", xs, [LOSSES[i] for i in shown], smooth=True),
                     Line(UNTRUSTED, xs, [3.0 for _ in shown], colour="#D55E00", step=True),
                 ],
+                unit="nats/token",
             ),
-            RowPanel("events", "Events", [Row("rare", "rare", [1_000, 4_000], colour="#009E73")]),
+            RowPanel(
+                "events",
+                "Events",
+                [
+                    Row("rare", "rare", [1_000, 4_000], colour="#009E73"),
+                    Row("quiet", "quiet", [2_000], width=500, colour="#A8558A", hollow=True),
+                ],
+            ),
             LinePanel("rate", "Rate", [Line("rate", xs, [i / POINTS for i in shown])], format="percent"),
         ],
         Axis(0, end, width=WIDTH),
