@@ -1,17 +1,19 @@
 """Cost of ten saved questions over a folder of `benchmarks._lib.synthetic_runs`, compared with raw DuckDB.
 
     python -m benchmarks._lib.synthetic_runs ../runs-1m 1000000
-    python -m benchmarks.query_latency ../runs-1m [--jsonl] [--json FILE]
+    python -m benchmarks.query_latency ../runs-1m [--jsonl] [--json FILE] [--method ockham]
 
 Each question runs four times in a new process: cold is the first time, warm the minimum of the other three.
 CPU seconds are reported in addition to wall seconds, because only CPU seconds are reproducible on a shared
-machine. The raw SQL is written by hand for the same Parquet files.
+machine. The raw SQL is written by hand for the same Parquet files. --json also contains the CPU
+milliseconds of the first time and the peak memory of each process.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import resource
 import subprocess
 import sys
 import time
@@ -126,6 +128,7 @@ def measure(call: Callable[[], Any]) -> dict[str, float]:
     times = [clock(call) for _ in range(4)]
     return {
         "cold_ms": round(times[0][0], 1),
+        "cold_cpu_ms": round(times[0][1], 1),
         "warm_ms": round(min(t[0] for t in times[1:]), 1),
         "warm_cpu_ms": round(min(t[1] for t in times[1:]), 1),
     }
@@ -193,6 +196,7 @@ def main() -> None:
     )
     parser.add_argument("runs", type=Path)
     parser.add_argument("--jsonl", action="store_true", help="Also read the lines of the first run.")
+    parser.add_argument("--method", choices=["ockham", "raw"], help="Measure only this method.")
     parser.add_argument("--json", type=Path, help="Also write the results to this file.")
     parser.add_argument(
         "--one", nargs=2, metavar=("METHOD", "NAME"), help="Measure one question in this process."
@@ -200,12 +204,16 @@ def main() -> None:
     options = parser.parse_args()
     methods = {"ockham": time_ockham, "raw": time_raw_duckdb, "guarded": time_guard}
     if options.one:
-        print(json.dumps(methods[options.one[0]](options.runs, options.one[1])))
+        times = methods[options.one[0]](options.runs, options.one[1])
+        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1_000
+        print(json.dumps({**times, "peak_mb": peak_mb}))
         return
     require_counted_rows(options.runs)
     results: dict[str, dict[str, Any]] = {}
     for name in (*QUESTIONS, "id", *(["jsonl"] if options.jsonl else [])):
         names = {"jsonl": ["raw"], "id": ["ockham", "raw"]}.get(name, list(methods))
+        if options.method:
+            names = [options.method]
         results[name] = {method: _time_in_new_process(options.runs, method, name) for method in names}
         print(_format_line(name, results[name]), flush=True)
     if options.json:

@@ -16,8 +16,10 @@ hypothesis.settings.load_profile("house")
 def _own_environment(tmp_path_factory):
     kept = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("OCKHAM_")}
     os.environ["OCKHAM_KEY_DIR"] = str(tmp_path_factory.mktemp("keys"))
+    os.environ["OCKHAM_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
     yield
     os.environ.pop("OCKHAM_KEY_DIR")
+    os.environ.pop("OCKHAM_CACHE_DIR")
     os.environ.update(kept)
 
 

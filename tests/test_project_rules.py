@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shutil
 import subprocess
@@ -107,6 +108,34 @@ def test_imports_only_point_down():
         [command, "--no-logo", "--no-cache"], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stdout
+
+
+def packages_imported_by(code):
+    """Return the packages of the environment that a new process has imported after *code*."""
+    listing = (
+        "import json, pathlib, sys;"
+        "files = {name: getattr(module, '__file__', None) or '' for name, module in [*sys.modules.items()]};"
+        "print(json.dumps([n.partition('.')[0] for n, f in files.items() if 'site-packages' in f]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\n{listing}"], capture_output=True, text=True, timeout=60
+    )
+    return set(json.loads(done.stdout))
+
+
+def test_import_of_ockham_imports_no_other_package():
+    """`import ockham` loads only modules of the standard library in addition."""
+    assert packages_imported_by("import ockham") == packages_imported_by("pass")
+
+
+def test_command_line_imports_only_typer():
+    """Building all commands loads typer and what typer needs, but no package of a single command."""
+    added = packages_imported_by("from ockham.cli import build_app; build_app()") - packages_imported_by(
+        "pass"
+    )
+    assert added == packages_imported_by("import typer, typer.main, typer.completion") - packages_imported_by(
+        "pass"
+    )
 
 
 def test_import_of_ockham_is_light():

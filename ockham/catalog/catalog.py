@@ -19,6 +19,7 @@ import duckdb
 import pyarrow as pa
 
 from ockham.arrow_values import table_rows
+from ockham.catalog.packs import PackStore
 from ockham.catalog.raw_views import create_raw_views, drop_arrow_sources, load_table, plugin_kind_views
 from ockham.catalog.run_reader import RunFiles, RunReader
 from ockham.catalog.schemas import LEDGER_COLUMNS, ODR_SCHEMAS, ODR_TABLE_DESCRIPTIONS
@@ -100,6 +101,7 @@ class Catalog:
         )
         self._options: dict[str, Any] = {"verified": verified, "keys": keys, "pinned": pinned}
         self._reader = RunReader(self.runs, run_ids, **self._options)
+        self._packs = PackStore(self.runs)
         self._state: object = None
         # Run folders that are not read -> message with the name of the run that they contain.
         self.renamed_runs: dict[str, str] = {}
@@ -235,9 +237,10 @@ class Catalog:
     def _rescan(self) -> None:
         with self._lock:
             files = self._reader.read()
-            if files.state == self._state:
+            if files.state == self._state and self._packs.is_intact():
                 return
             version = self.version + 1
+            self._packs.forget()
             self._roll_back()
             self.connection.execute("begin transaction")
             self._in_transaction = True
@@ -273,7 +276,13 @@ class Catalog:
         for name, table in tables.items():
             load_table(self.connection, f"{name}_" if name in self._odr_tables else name, table)
         create_raw_views(
-            self.connection, files.listing, tails, files.sizes, version=version, sandboxed=self.sandboxed
+            self.connection,
+            files.listing,
+            tails,
+            files.sizes,
+            packs=self._packs,
+            version=version,
+            sandboxed=self.sandboxed,
         )
         for name, select in plugin_kind_views(tables["plugin_uses"], tables["plugin_clashes"]).items():
             self.connection.execute(f"create or replace view {name} as {select}")
@@ -283,15 +292,19 @@ class Catalog:
 
         Args:
             memory: Memory limit of DuckDB, such as `500MB`.
-            readable: The only folder in which DuckDB may open files. DuckDB could also write there, so the
-                caller must remove write access from the process first. None allows no file access.
+            readable: The only folder in which DuckDB may open files, besides the packs. DuckDB could also
+                write there, so the caller must remove write access from the process first. None allows no
+                file access.
 
         """
         settings = {"memory_limit": memory, "temp_directory": "", "enable_external_access": "false"}
         for name, value in settings.items():
             if name == "enable_external_access" and readable is not None:
-                quoted = str(readable).replace("'", "''")
-                self.connection.execute(f"set allowed_directories = ['{quoted}/']")
+                folders = [
+                    str(folder).replace("'", "''") for folder in (readable, self._packs.folder) if folder
+                ]
+                quoted = ", ".join(f"'{folder}/'" for folder in folders)
+                self.connection.execute(f"set allowed_directories = [{quoted}]")
             self.connection.execute(f"set {name} = '{value}'")
         self.connection.execute("set lock_configuration = true")
 

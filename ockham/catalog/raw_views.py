@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from ockham.catalog.file_index import FileListing, ParquetFile
+from ockham.catalog.packs import PackStore
 from ockham.catalog.tails import LogSize
 from ockham.catalog.views import load_views
 from ockham.record.parquet.file_check import LogKey
@@ -37,6 +38,7 @@ def create_raw_views(
     tails: Mapping[str, pa.Table],
     sizes: Mapping[LogKey, LogSize],
     *,
+    packs: PackStore | None = None,
     version: int = 0,
     sandboxed: bool,
 ) -> None:
@@ -49,6 +51,7 @@ def create_raw_views(
         listing: Files to read.
         tails: Rows of the segments without Parquet files, with the column `signed`.
         sizes: Size of each log.
+        packs: Packs that are read in place of many small files. None reads each file.
         version: Number of this version of the files. Arrow datasets of other versions are kept.
         sandboxed: Read Parquet files with Arrow, because DuckDB has no file access.
 
@@ -59,7 +62,9 @@ def create_raw_views(
     later = [file for file in listing.parquet["events"] if file.log[1] > 1]
     parts = [_select_rows("events", "raw_events_tail", "x.signed", cut=False)]
     for state, files in _group_by_signed(later, sizes).items():
-        source = read(connection, f"raw_events_later_{state}_{version}", "events", files)
+        source = read(
+            connection, f"raw_events_later_{state}_{version}", "events", [file.path for file in files]
+        )
         parts.append(_select_rows("events", source, _SIGNED_SQL[state], cut=False))
     connection.execute(_ATTEMPT_CUTS_SQL.format(resumed=" union all ".join(parts)))
     cuts = set(connection.execute("select run_id, attempt from attempt_cuts").fetchall())
@@ -70,7 +75,10 @@ def create_raw_views(
         for cut, group in ((False, "uncut"), (True, "cut")):
             chosen = [file for file in listing.parquet[kind] if (file.log[:2] in cuts) == cut]
             for state, files in _group_by_signed(chosen, sizes).items():
-                source = read(connection, f"raw_{kind}_{group}_{state}_{version}", kind, files)
+                paths = [file.path for file in files]
+                if packs is not None and not cut and state == "all":
+                    paths = packs.replace_members(kind, files)
+                source = read(connection, f"raw_{kind}_{group}_{state}_{version}", kind, paths)
                 parts.append(_select_rows(kind, source, _SIGNED_SQL[state], cut=cut))
         connection.execute(f"create or replace view raw_{kind} as {' union all '.join(parts)}")
 
@@ -149,15 +157,13 @@ def _column_list(kind: str) -> str:
     return ", ".join(f'x."{name}"' for name in names)
 
 
-def _duckdb_source(_connection: Any, _name: str, _kind: str, files: Sequence[ParquetFile]) -> str:
-    paths = ", ".join("'" + file.path.replace("'", "''") + "'" for file in files)
-    return f"read_parquet([{paths}], hive_partitioning = false)"
+def _duckdb_source(_connection: Any, _name: str, _kind: str, paths: Sequence[str]) -> str:
+    quoted = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
+    return f"read_parquet([{quoted}], hive_partitioning = false)"
 
 
-def _arrow_source(connection: Any, name: str, kind: str, files: Sequence[ParquetFile]) -> str:
+def _arrow_source(connection: Any, name: str, kind: str, paths: Sequence[str]) -> str:
     import pyarrow.dataset as ds
 
-    connection.register(
-        name, ds.dataset([file.path for file in files], format="parquet", schema=SCHEMAS[kind])
-    )
+    connection.register(name, ds.dataset(list(paths), format="parquet", schema=SCHEMAS[kind]))
     return name

@@ -10,7 +10,9 @@ import pyarrow as pa
 
 from ockham.catalog.file_index import FileIndex, FileListing, TailFile
 from ockham.catalog.ledger_people import LedgerPeople
-from ockham.catalog.run_tables import load_run_tables
+from ockham.catalog.run_stamps import Stamps, are_old, read_stamps
+from ockham.catalog.run_tables import RunRows, load_run_tables, read_run_rows
+from ockham.catalog.scan_cache import RunScan, ScanCache, group_scans, join_scans
 from ockham.catalog.signed_sizes import SignedSizes
 from ockham.catalog.tails import (
     ALL_LINES,
@@ -23,7 +25,7 @@ from ockham.catalog.tails import (
 )
 from ockham.catalog.verified_logs import VerifiedLogs, keep_signed_tables, loaded_policies
 from ockham.errors import RunError
-from ockham.record.parquet.file_check import LogKey, read_stamp
+from ockham.record.parquet.file_check import LogKey
 from ockham.record.run_folder import PARQUET_TABLES, RunFolder, list_runs
 from ockham.record.run_identity import describe_renamed
 from ockham.record.tlog.note import VerifierKey
@@ -34,6 +36,7 @@ class RunFiles(NamedTuple):
 
     Attributes:
         folders: The runs.
+        rows: Rows of each run in the tables of runs and policies.
         listing: Parquet files, segments without Parquet files, logs.
         tails: Lines of these segments.
         sizes: Size of each log.
@@ -43,6 +46,7 @@ class RunFiles(NamedTuple):
     """
 
     folders: list[RunFolder]
+    rows: list[RunRows]
     listing: FileListing
     tails: dict[TailFile, SegmentTail]
     sizes: dict[LogKey, LogSize]
@@ -79,6 +83,8 @@ class RunReader:
         self._verified = VerifiedLogs(self._signed) if verified else None
         self._tails: dict[Path, SegmentTail] = {}
         self._names: dict[str, tuple[object, str | None]] = {}
+        self._rows: dict[str, tuple[object, RunRows]] = {}
+        self._scans = ScanCache(runs, persistent=not (verified or keys or pinned))
         self._ledger = LedgerPeople(runs, keys, signed_only=verified)
 
     def read(self) -> RunFiles:
@@ -93,38 +99,54 @@ class RunReader:
         names = list_runs(self._runs)
         if self.run_ids is not None:
             names = [name for name in names if name in set(self.run_ids)]
-        stamps = {name: read_stamp(self._runs / name / "run.json") for name in names}
+        scans = self._unchanged_scans(names)
+        # Before the files: a change while they are read then changes a stamp.
+        stamps = {name: read_stamps(f"{self._runs}/{name}") for name in names if name not in scans}
+        old = {name for name, found in stamps.items() if are_old(found)}
         renamed = self._find_renamed(stamps)
         if self.run_ids is not None and renamed and len(renamed) == len(names):
             raise RunError(next(iter(renamed.values())))
         folders = [RunFolder(self._runs, name) for name in names if name not in renamed]
+        changed = [folder for folder in folders if folder.run_id not in scans]
         if self._verified is not None:
-            listing, tails, sizes = self._read_verified(folders, self._verified)
+            listing, tails, sizes = self._read_verified(changed, self._verified)
         else:
-            listing, tails, sizes = self._read_plain(folders)
-        policies = [
-            (str(path), read_stamp(path))
-            for folder in folders
-            for path in sorted((folder.path / "policies").glob("*.json"))
-        ]
+            listing, tails, sizes = self._read_plain(changed)
+        rows = {folder.run_id: self._read_rows(folder, stamps[folder.run_id]) for folder in changed}
+        if self._verified is None:
+            found = group_scans(listing, sizes, rows, stamps)
+            self._scans.add({name: scan for name, scan in found.items() if name in old})
+            listing, sizes, rows = join_scans(listing, sizes, rows, scans)
         lines = {segment.path: (tail.size, tail.last_line) for segment, tail in tails.items()}
-        state = (stamps, renamed, listing, lines, policies, sizes, self._ledger.state())
-        return RunFiles(folders, listing, tails, sizes, renamed, state)
+        state = (renamed, rows, listing, lines, sizes, self._ledger.state())
+        return RunFiles(folders, list(rows.values()), listing, tails, sizes, renamed, state)
 
     def load_tables(self, files: RunFiles) -> tuple[dict[str, pa.Table], dict[str, pa.Table]]:
         """Return the tables of runs and policies by name, and the rows of the tails by kind."""
-        tables = load_run_tables(files.folders, files.sizes)
+        tables = load_run_tables(files.rows, files.sizes)
         tables["raw_ledger_people"] = self._ledger.table()
         if self._verified is not None:
             keep_signed_tables(tables, files.folders, loaded_policies(files.tails.values()))
         return tables, join_tails(files.tails, files.sizes)
 
-    def _find_renamed(self, stamps: Mapping[str, object]) -> dict[str, str]:
-        for name, stamp in stamps.items():
+    def _find_renamed(self, stamps: Mapping[str, Stamps]) -> dict[str, str]:
+        for name, found in stamps.items():
+            stamp = found["run.json"]
             known = self._names.get(name)
             if known is None or known[0] != stamp:
                 self._names[name] = (stamp, describe_renamed(RunFolder(self._runs, name)))
         return {name: problem for name in stamps if (problem := self._names[name][1]) is not None}
+
+    def _read_rows(self, folder: RunFolder, stamps: Stamps) -> RunRows:
+        """Return the rows of run.json and of the policies. Unchanged files are not read again."""
+        state = [(name, stamp) for name, stamp in stamps.items() if name.startswith(("run.json", "policies"))]
+        known = self._rows.get(folder.run_id)
+        if known is not None and known[0] == state:
+            return known[1]
+        rows = read_run_rows(folder)
+        if are_old(dict(state)):
+            self._rows[folder.run_id] = (state, rows)
+        return rows
 
     def _read_plain(
         self, folders: list[RunFolder]
@@ -140,6 +162,14 @@ class RunReader:
         }
         require_readable(tails, signed)
         return listing, tails, measure_logs(listing, tails, signed)
+
+    def _unchanged_scans(self, names: list[str]) -> dict[str, RunScan]:
+        """Return the scans of the runs of which no file has changed since."""
+        if self._verified is not None:
+            return {}
+        self._scans.load(names)
+        scans = {name: self._scans.get(name) for name in names}
+        return {name: scan for name, scan in scans.items() if scan is not None}
 
     def _read_verified(
         self, folders: list[RunFolder], verified: VerifiedLogs

@@ -6,7 +6,7 @@ import datetime as dt
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import pyarrow as pa
@@ -19,9 +19,39 @@ from ockham.record.parquet.file_check import LogKey
 from ockham.record.run_folder import RunFolder
 
 
-def runs_table(folders: Iterable[RunFolder]) -> pa.Table:
-    """Return one row per run. If run.json is unreadable, the row contains only the run ID."""
-    rows = [_run_row(folder) for folder in folders]
+class RunRows(NamedTuple):
+    """Rows of one run in the tables of runs, policies and plugins. `created` is the text in run.json."""
+
+    run: dict[str, Any]
+    policies: list[dict[str, str | None]]
+    uses: list[dict[str, str | None]]
+
+
+def read_run_rows(folder: RunFolder) -> RunRows:
+    """Return the rows of one run. If run.json is unreadable, its row contains only the run ID.
+
+    Raises:
+        OSError: If a file cannot be read now, and can be readable later.
+
+    """
+    policies: list[dict[str, str | None]] = []
+    uses: list[dict[str, str | None]] = []
+    for path in sorted((folder.path / "policies").glob("*.json")):
+        content = _read_json(path)
+        row: dict[str, str | None] = {"run_id": folder.run_id, "policy_revision": f"sha256:{path.stem}"}
+        policies.append({**row, "policy": _text_or_none(content.get("name")), "content": json.dumps(content)})
+        plugins = content.get("plugins")
+        uses += [
+            {**row, "plugin": _text_or_none(plugin.get("name")), "use": _text_or_none(plugin.get("use"))}
+            for plugin in (plugins if isinstance(plugins, list) else [])
+            if isinstance(plugin, dict)
+        ]
+    return RunRows(_run_row(folder), policies, uses)
+
+
+def runs_table(runs: Iterable[RunRows]) -> pa.Table:
+    """Return one row per run."""
+    rows = [{**run.run, "created": _parse_time(run.run["created"])} for run in runs]
     try:
         return pa.Table.from_pylist(rows, schema=RUNS)
     # A run.json contains values of the wrong type: convert each row separately to find it.
@@ -29,26 +59,11 @@ def runs_table(folders: Iterable[RunFolder]) -> pa.Table:
         return pa.concat_tables([RUNS.empty_table(), *map(_to_run_table, rows)])
 
 
-def policies_tables(folders: Iterable[RunFolder]) -> tuple[pa.Table, pa.Table]:
+def policies_tables(runs: Sequence[RunRows]) -> tuple[pa.Table, pa.Table]:
     """Return the policies of all runs, and the class of each of their plugins."""
-    policies, plugin_uses = [], []
-    for folder in folders:
-        for path in sorted((folder.path / "policies").glob("*.json")):
-            content = _read_json(path)
-            revision = f"sha256:{path.stem}"
-            row = {"run_id": folder.run_id, "policy_revision": revision}
-            policies.append(
-                {**row, "policy": _text_or_none(content.get("name")), "content": json.dumps(content)}
-            )
-            plugins = content.get("plugins")
-            plugin_uses += [
-                {**row, "plugin": _text_or_none(plugin.get("name")), "use": _text_or_none(plugin.get("use"))}
-                for plugin in (plugins if isinstance(plugins, list) else [])
-                if isinstance(plugin, dict)
-            ]
-    return pa.Table.from_pylist(policies, schema=POLICIES), pa.Table.from_pylist(
-        plugin_uses, schema=PLUGIN_USES
-    )
+    policies = [row for run in runs for row in run.policies]
+    uses = [row for run in runs for row in run.uses]
+    return pa.Table.from_pylist(policies, schema=POLICIES), pa.Table.from_pylist(uses, schema=PLUGIN_USES)
 
 
 def name_conflicts_table(plugin_uses: pa.Table) -> pa.Table:
@@ -60,21 +75,21 @@ def name_conflicts_table(plugin_uses: pa.Table) -> pa.Table:
     return pa.Table.from_pylist([row for row in rows if len(classes[row["plugin"]]) > 1], schema=PLUGIN_USES)
 
 
-def load_run_tables(folders: Sequence[RunFolder], sizes: Mapping[LogKey, LogSize]) -> dict[str, pa.Table]:
+def load_run_tables(runs: Sequence[RunRows], sizes: Mapping[LogKey, LogSize]) -> dict[str, pa.Table]:
     """Return the tables that both catalogs need in addition to the logs, by name.
 
     Args:
-        folders: The runs.
+        runs: Rows of the runs.
         sizes: Size of each log.
 
     """
-    policies, uses = policies_tables(folders)
-    unsigned = unsigned_events(sizes, [folder.run_id for folder in folders])
+    policies, uses = policies_tables(runs)
+    unsigned = unsigned_events(sizes, [run.run["run_id"] for run in runs])
     logs = [
         {**dict(zip(LOG_SIZES.names, log, strict=False)), "size": size.signed} for log, size in sizes.items()
     ]
     return {
-        "raw_runs": runs_table(folders),
+        "raw_runs": runs_table(runs),
         "raw_policies": policies,
         "plugin_uses": uses,
         "plugin_clashes": name_conflicts_table(uses),
@@ -115,7 +130,7 @@ def _run_row(folder: RunFolder) -> dict[str, Any]:
     facts, data, git = (section if isinstance(section, dict) else {} for section in sections)
     return {
         "run_id": folder.run_id,
-        "created": _parse_time(metadata.get("created")),
+        "created": metadata.get("created"),
         "policy_revision": metadata.get("policy_revision"),
         "data": data.get("name"),
         "data_sha256": data.get("sha256"),

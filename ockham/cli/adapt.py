@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 import ockham
 from ockham import nano
@@ -29,7 +27,6 @@ from ockham.cli.options import (
 from ockham.cli.output import is_quiet
 from ockham.cli.summary import print_complete, print_skipped_checkpoints, print_summary
 from ockham.errors import BadInputError, CheckpointError, DataError, RunError
-from ockham.policy.document import read_policy
 
 if TYPE_CHECKING:
     from ockham import ResumePoint, Run
@@ -316,6 +313,8 @@ def _load_familiar(runs: Path, request: AdaptRequest, vocab_size: int) -> Corpus
 
 def _measure_baseline(adaptation: Adaptation, policy: str, overrides: Sequence[str]) -> dict[str, Any]:
     """Return the validation losses of the checkpoint, and the calibration of each calibrated gate."""
+    from ockham.policy.document import read_policy
+
     plugins = read_policy(policy, overrides).plugins
     gates = [
         name
@@ -339,6 +338,9 @@ def _calibration_overrides(baseline: Mapping[str, Any]) -> list[str]:
 
 def _print_losses(custom: Mapping[str, float], baseline: Mapping[str, Any]) -> None:
     """Print the losses on new and familiar text: validation before and after, and as served."""
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table("nats/token", "validation before", "after", "as served", box=None)
     for kind in TEXT_KINDS:
         values = baseline[f"{kind}_loss"], custom.get(f"{kind}_loss"), custom.get(f"served_{kind}_loss")

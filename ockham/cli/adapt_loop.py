@@ -7,12 +7,11 @@ from collections.abc import Callable, MutableMapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ockham.step_actions import EndReason, after_step, before_step
-
 if TYPE_CHECKING:
     from ockham import OccamContext, Run
     from ockham.nano import Adaptation, ProgressLine
     from ockham.nano.trainer import Evaluation
+    from ockham.step_actions import EndReason
 
 
 def update_served_losses(custom: MutableMapping[str, float], loss: float, *, new: bool) -> None:
@@ -87,6 +86,8 @@ def adapt_loop(
     run: Run, adaptation: Adaptation, first: int, line: ProgressLine, interrupted: Callable[[], bool]
 ) -> EndReason:
     """Serve and adapt from iteration `first`. Return the reason code of the end and a message for people."""
+    from ockham.step_actions import after_step, before_step
+
     total = adaptation.trainer.settings.max_iters
     evaluation_interval = max(1, total // run.policy.hyperparameters["evaluations"])
     checkpoint_interval = adaptation.trainer.settings.checkpoint_every or total

@@ -8,7 +8,6 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -79,6 +78,8 @@ def doctor(
 
 
 def _check_environment() -> Iterator[DoctorRow]:
+    from importlib import metadata
+
     python = platform.python_version()
     yield DoctorRow("ockham", "ok", f"{__version__}, Python {python}, {platform.system()}")
     for extra, packages in EXTRAS.items():

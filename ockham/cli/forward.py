@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -77,6 +76,8 @@ def forward(
 
     _check_event_types(event_types or [])
     # Each retry is reported below.
+    import logging
+
     logging.getLogger("stamina").setLevel(logging.ERROR)
     folder = RunFolder(runs, resolve_run_id(runs, run))
     token = os.environ.get(TOKEN_VARIABLE)
@@ -118,5 +119,7 @@ def _open_receiver(to: str, headers: dict[str, str], *, otlp: bool) -> HttpSink 
     except ImportError:
         raise MissingExtraError("opentelemetry", "otel") from None
     # Failed requests are reported by the retry notes.
+    import logging
+
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
     return OtlpSink(to, headers)

@@ -9,8 +9,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from ockham.acceptance import MIN_BATCHES
 from ockham.cli.options import DEFAULT_RUNS, RUNS_VARIABLE
 from ockham.cli.output import print_note
@@ -57,6 +55,8 @@ def print_summary(run: Run, reason: str, message: str | None, command: str = "tr
 
 
 def _print_summary(run: Run, reason: str, message: str | None, command: str) -> None:
+    from rich.console import Console
+
     console = Console(highlight=False)
     for label, text in _summary_rows(run, reason, message):
         console.print(f"{label:<15}  {text}", soft_wrap=True, markup=False)

@@ -62,13 +62,32 @@ def atomic_write(path: Path, data: bytes, *, durable: bool = True) -> None:
     """
     if durable:
         make_dirs(path.parent)
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        file.write(data)
-        if durable:
-            file.flush()
-            sync(os.fsync, file.fileno())
-    if durable:
+        write_complete(path, data)
         fsync_dir(path.parent)
+        return
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_complete(path: Path, data: bytes) -> None:
+    """Write a file so that after a crash it has these bytes, its earlier content, or does not exist.
+
+    It is durable once its folder is synced.
+
+    Raises:
+        OSError: If the file cannot be written. Its earlier content remains.
+
+    """
+    with atomic_path(path) as temporary:
+        write_synced(temporary, data)
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    """Write a file and sync its bytes, but not its name."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        sync(os.fsync, file.fileno())
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ from io import BufferedReader
 from pathlib import Path
 
 from ockham.errors import RunError
-from ockham.record.durable_io import atomic_path, atomic_write, fsync_dir, make_dirs, temporary_target
+from ockham.record.durable_io import atomic_path, fsync_dir, make_dirs, temporary_target, write_synced
 from ockham.record.lock_support import require_locks
 
 RUN_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -99,9 +99,7 @@ class RunFolder:
                 if temporary_target(left.name) == self.run_id:
                     shutil.rmtree(left, ignore_errors=True)
             with atomic_path(self.path) as temporary:
-                temporary.mkdir()
-                for name, data in (files or {}).items():
-                    atomic_write(temporary / name, data)
+                _write_folder(temporary, files or {})
             fsync_dir(self.runs)
         except OSError as error:
             if self.path.exists():
@@ -196,6 +194,19 @@ class RunFolder:
         """Return the Parquet file of one kind for one segment, or for several up to event `last`."""
         suffix = "" if last is None else f"-{last:012d}"
         return self.path / kind / f"day={day}" / f"{attempt}-{rank}-{first:012d}{suffix}.parquet"
+
+
+def _write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Create a folder with files. Each folder is synced once, because nothing has its final name yet."""
+    folder.mkdir()
+    folders = {folder}
+    for name, data in files.items():
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        write_synced(path, data)
+        folders.add(path.parent)
+    for parent in sorted(folders, reverse=True):
+        fsync_dir(parent)
 
 
 def is_unfinished_file(name: str) -> bool:

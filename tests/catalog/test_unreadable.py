@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ockham.catalog import Catalog
-from ockham.catalog.run_tables import policies_tables, runs_table
+from ockham.catalog.run_tables import policies_tables, read_run_rows, runs_table
 from ockham.cli import build_app
 from ockham.errors import UnverifiableError
 from ockham.guard import Guard
@@ -87,7 +87,7 @@ def test_invalid_parquet_file_is_not_read(run, damage, has_digest):
 def test_runs_table_with_invalid_run_json_contains_run_id(run, content):
     """The row contains only the run ID if run.json has values of the wrong type."""
     run.run_json.write_bytes(content)
-    assert [row["run_id"] for row in runs_table([run]).to_pylist()] == ["a"]
+    assert [row["run_id"] for row in runs_table([read_run_rows(run)]).to_pylist()] == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_policies_table_with_invalid_policy_contains_revision(run, content):
     path = run.path / "policies" / f"{'0' * 64}.json"
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(content)
-    policies, _ = policies_tables([run])
+    policies, _ = policies_tables([read_run_rows(run)])
     assert f"sha256:{'0' * 64}" in policies.column("policy_revision").to_pylist()
 
 

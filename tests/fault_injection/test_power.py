@@ -105,6 +105,9 @@ def classify_sync(op: Op, root: str) -> str:
     if op.target.rpartition("/")[0] == root and name.endswith(".tmp"):
         # The run folder before it gets its name.
         return "names in the run folder"
+    if name.endswith(".json") and ".tmp/" in op.target:
+        # A file of the run folder before the folder gets its name.
+        return "file " + ("policy" if len(name) > 40 else "run")
     if name.endswith(".tmp"):
         return "file " + ("policy" if len(name) > 40 else name.split(".")[1])
     kinds = {
@@ -145,6 +148,7 @@ def test_removing_any_kind_of_sync_loses_events(trace, tmp_path):
     ops, root = trace
     kinds = {classify_sync(op, root) for op in ops} - {""}
     assert {"lines", "history of tree heads", "names in the log folder", "file checkpoint"} <= kinds
+    assert {"file run", "file policy", "names of policies", "name of the run folder"} <= kinds
     survived = [
         kind
         for kind in sorted(kinds)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ockham.record.checkpoints import write_checkpoint
-from ockham.record.durable_io import atomic_path, atomic_write
+from ockham.record.durable_io import atomic_path, atomic_write, write_complete
 
 
 @pytest.mark.parametrize("durable", [True, False])
@@ -82,3 +82,15 @@ def test_checkpoint_is_durable_before_and_after_its_rename(tmp_path, monkeypatch
     temporary = f".{place.name}.{os.getpid()}.tmp"
     assert sorted(calls[:2]) == [("fsync", "state.json"), ("fsync", "w")]
     assert calls[2:] == [("fsync", temporary), ("rename", temporary), ("fsync", tmp_path.name)]
+
+
+def test_complete_file_is_synced_before_its_rename(tmp_path, monkeypatch):
+    """The bytes are on disk before the name exists, and the folder is left to the caller."""
+    calls = []
+    sync, rename = os.fsync, Path.rename
+    monkeypatch.setattr(os, "fsync", lambda descriptor: calls.append("fsync") or sync(descriptor))
+    monkeypatch.setattr(Path, "rename", lambda path, target: calls.append("rename") or rename(path, target))
+    write_complete(tmp_path / "a", b"x")
+    assert calls == ["fsync", "rename"]
+    assert (tmp_path / "a").read_bytes() == b"x"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]

@@ -23,7 +23,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ockham.record.durable_io import atomic_write, make_dirs
+from ockham.record.durable_io import write_complete
 from ockham.record.parquet.coverage import (
     is_compacted,
     parquet_files,
@@ -62,7 +62,7 @@ def update_parquet(folder: RunFolder, attempt: int, rank: int, *, last: bool = F
 
     """
     lock = folder.path / SIDECARS / f".{attempt}-{rank}.lock"
-    make_dirs(lock.parent)
+    lock.parent.mkdir(parents=True, exist_ok=True)
     try:
         with filelock.FileLock(str(lock), timeout=_LOCK_SECONDS):
             done = _derive(folder, attempt, rank, last=last)
@@ -107,8 +107,12 @@ def _derive_segment(folder: RunFolder, segment: Path, attempt: int, rank: int) -
 
 
 def _write(path: Path, data: bytes, rows: Mapping[str, Any], segments: list[dict[str, Any]]) -> None:
-    atomic_write(path, data)
-    atomic_write(sidecar_path(path), sidecar_bytes(data, rows, segments))
+    """Write a Parquet file, then its sidecar. After a power loss both can be missing: the lines are read."""
+    sidecar = sidecar_path(path)
+    for file, content in ((path, data), (sidecar, sidecar_bytes(data, rows, segments))):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        # Complete bytes, so that `verify` reports no file that a power loss has damaged.
+        write_complete(file, content)
 
 
 def _compact(folder: RunFolder, attempt: int, rank: int, *, last: bool) -> None:

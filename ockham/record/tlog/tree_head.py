@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ockham.errors import LogHaltedError
-from ockham.record.durable_io import SyncError, atomic_write, sync
+from ockham.record.durable_io import SyncError, atomic_write, sync, write_complete
 from ockham.record.tlog.merkle import CompactRange, leaf_hash
 from ockham.record.tlog.note import NoteError, Signer, decode_canonical_base64
 from ockham.record.tlog.tiles import LEVEL_BITS, TileWriter
@@ -139,7 +139,10 @@ class HeadWriter:
                     self._tiles.add(level // LEVEL_BITS, node)
 
     def sign_empty(self) -> None:
-        """Sign the head of size 0 before the first line, so that lines without any head are not a crash."""
+        """Sign the head of size 0 before the first line, so that lines without any head are not a crash.
+
+        Its files are durable once the log folder is synced.
+        """
         self._write_note(self.head, history=True)
 
     def sign(self, *, history: bool = True) -> TreeHead:
@@ -164,7 +167,10 @@ class HeadWriter:
         note = self.signer.sign(checkpoint_body(self.where, head))
         if history:
             _append(self.folder / HISTORY, note + b"\n")
-        atomic_write(self.folder / CHECKPOINT, note)
+            # The head is durable in the history. After a power loss the file can contain the head before.
+            write_complete(self.folder / CHECKPOINT, note)
+        else:
+            atomic_write(self.folder / CHECKPOINT, note)
         self._in_history = history
 
 

@@ -17,7 +17,7 @@ import pytest
 from ockham.errors import LogError, LogHaltedError
 from ockham.event import event_kind
 from ockham.record import log_writer
-from ockham.record.durable_io import atomic_write
+from ockham.record.durable_io import atomic_write, write_complete
 from ockham.record.log_writer import LogWriter
 from ockham.record.payloads import StateRecord
 from ockham.record.segment import Segment
@@ -198,7 +198,7 @@ def test_full_disk_writes_a_signed_halt(tmp_path, monkeypatch):
 
 def fill_disk(monkeypatch, writer, pattern, accepted):
     """Reject writes to files whose path matches while the reserve exists. The first bytes are written."""
-    write, write_file = os.write, atomic_write
+    write = os.write
 
     def is_full(path):
         return re.search(pattern, str(path)) and writer._reserve.path.exists()
@@ -209,14 +209,18 @@ def fill_disk(monkeypatch, writer, pattern, accepted):
             raise OSError(errno.ENOSPC, "No space left on device")
         return write(descriptor, data)
 
-    def full_write_file(path, data, **options):
-        if is_full(path):
-            raise OSError(errno.ENOSPC, "No space left on device", str(path))
-        write_file(path, data, **options)
+    def reject_if_full(write_file):
+        def full_write_file(path, data, **options):
+            if is_full(path):
+                raise OSError(errno.ENOSPC, "No space left on device", str(path))
+            write_file(path, data, **options)
+
+        return full_write_file
 
     monkeypatch.setattr(os, "write", full_write)
     for module in (log_writer, tiles, tree_head):
-        monkeypatch.setattr(module, "atomic_write", full_write_file)
+        monkeypatch.setattr(module, "atomic_write", reject_if_full(atomic_write))
+    monkeypatch.setattr(tree_head, "write_complete", reject_if_full(write_complete))
 
 
 @pytest.mark.parametrize(
