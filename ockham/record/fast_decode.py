@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, compress, repeat
 from operator import attrgetter
 from typing import Annotated, Any, Literal
@@ -218,25 +218,43 @@ class FastDecoder:
 
         """
         found: list[Event | None] = [None] * len(raw_lines)
+        for kind, sequences, read in self._accepted(raw_lines, first):
+            events = zip(repeat(kind), [line.id for line in read], [line.data for line in read])
+            if len(read) == len(found):
+                return list(events)
+            for sequence, event in zip(sequences, events, strict=False):
+                found[sequence - first] = event
+        return found
+
+    def lines(self, raw_lines: Sequence[bytes], first: int) -> list[Any]:
+        """Return each line with its envelope as a struct, or None if the slow path must decode it.
+
+        Args:
+            raw_lines: Lines without their newlines.
+            first: Sequence number of the first one.
+
+        """
+        found = [None] * len(raw_lines)
+        for _, sequences, read in self._accepted(raw_lines, first):
+            for sequence, line in zip(sequences, read, strict=True):
+                found[sequence - first] = line
+        return found
+
+    def _accepted(self, raw_lines: Sequence[bytes], first: int) -> Iterator[tuple[str, list[int], list[Any]]]:
+        """Yield kind, sequence numbers and decoded lines of each kind."""
         for kind, mark, reader in self._readers:
             marked = [raw.startswith(mark, _AT_SOURCE) for raw in raw_lines]
-            at = list(compress(range(first, first + len(raw_lines)), marked))
+            sequences = list(compress(range(first, first + len(raw_lines)), marked))
             read = self._lines(reader, list(compress(raw_lines, marked)))
+            datas = [line.data for line in read]
             if not read:
                 continue
-            datas = [line.data for line in read]
-            events = zip(repeat(kind), [line.id for line in read], datas)
-            sequences = [data.sequence for data in datas]
-            if sequences == at and self._are_valid(kind, datas):
-                if len(at) == len(found):
-                    return list(events)
-                for sequence, event in zip(at, events, strict=True):
-                    found[sequence - first] = event
+            if [data.sequence for data in datas] == sequences and self._are_valid(kind, datas):
+                yield kind, sequences, read
                 continue
-            for sequence, event in zip(at, events, strict=True):
-                if event[2].sequence == sequence and self._are_valid(kind, [event[2]]):
-                    found[sequence - first] = event
-        return found
+            for sequence, line in zip(sequences, read, strict=True):
+                if line.data.sequence == sequence and self._are_valid(kind, [line.data]):
+                    yield kind, [sequence], [line]
 
     def _lines(self, reader: Any, raw_lines: list[bytes]) -> list[Any]:
         """Return all decoded lines, or an empty list if one is not canonical."""
