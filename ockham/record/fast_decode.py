@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, compress, repeat
+from operator import attrgetter
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -31,6 +33,9 @@ KnobValue = Number | bool | list[Number]
 _KINDS: Mapping[str, Any] = {"float": Number, "int": Int, "bool": bool, "str": str, "floats": list[Number]}
 # bytes; near the limit of a line the slow reading counts exactly.
 _FAST_PATH_MAX_BYTES = 64_000
+# Recurring texts of a line.
+_context_texts = attrgetter("attempt", "rank", "policy_revision")
+_decision_texts = attrgetter("attempt", "rank", "policy_revision", "plugin", "action", "reason_code")
 # Names seen before; a hostile log must not fill the memory with them.
 _MAX_CACHED = 4096
 _BEFORE_SOURCE = '","source":"'
@@ -41,6 +46,7 @@ _IDS = re.compile(r"(?:[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0
 _TIMES = re.compile(
     r"(?:[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\.[0-9]{6}Z(?:\n|\Z))+"
 )
+_DIGESTS = re.compile(r"(?:[0-9A-Za-z:+/=._-]{8,128}(?:\n|\Z))+")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,63}")
 _REVISION = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -118,7 +124,8 @@ class Rows(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
 
     position: Count | UnsetType = UNSET
     indices: Annotated[list[Count], Meta(max_length=MAX_INDICES)] | UnsetType = UNSET
-    digest: Annotated[str, Meta(pattern="^[0-9A-Za-z:+/=._-]{8,128}$")] | UnsetType = UNSET
+    # A pattern here would call Python for each row; `_DIGESTS` matches those of many lines at once.
+    digest: str | UnsetType = UNSET
 
 
 class Range(Struct, forbid_unknown_fields=True, gc=False):
@@ -178,6 +185,8 @@ def to_struct(kind: str, data: Mapping[str, Any]) -> Any:
 class FastDecoder:
     """Decoder of the decisions and contexts among many lines.
 
+    Checks run on columns of many lines at once. Names and codes recur, so each is checked once.
+
     Args:
         source: `source` of the events of this run.
         attempt: Attempt number, from 1.
@@ -198,6 +207,7 @@ class FastDecoder:
         self._encoder = msgspec.json.Encoder()
         self._days: set[str] = set()
         self._known: set[tuple[Any, ...]] = set()
+        self._names: set[str] = set()
 
     def read(self, raw_lines: Sequence[bytes], first: int) -> list[Event | None]:
         """Return the event of each line, or None if the slow path must decode it.
@@ -208,16 +218,43 @@ class FastDecoder:
 
         """
         found: list[Event | None] = [None] * len(raw_lines)
-        known = self._known
-        for kind, mark, reader in self._readers:
-            at = [i for i, raw in enumerate(raw_lines) if raw.startswith(mark, _AT_SOURCE)]
-            for i, line in zip(at, self._lines(reader, [raw_lines[i] for i in at]), strict=False):
-                data = line.data
-                if data.sequence == first + i and (
-                    (names := _identifiers(data)) in known or self._valid_identifiers(data, names)
-                ):
-                    found[i] = (kind, line.id, data)
+        for kind, sequences, read in self._accepted(raw_lines, first):
+            events = zip(repeat(kind), [line.id for line in read], [line.data for line in read])
+            if len(read) == len(found):
+                return list(events)
+            for sequence, event in zip(sequences, events, strict=False):
+                found[sequence - first] = event
         return found
+
+    def lines(self, raw_lines: Sequence[bytes], first: int) -> list[Any]:
+        """Return each line with its envelope as a struct, or None if the slow path must decode it.
+
+        Args:
+            raw_lines: Lines without their newlines.
+            first: Sequence number of the first one.
+
+        """
+        found = [None] * len(raw_lines)
+        for _, sequences, read in self._accepted(raw_lines, first):
+            for sequence, line in zip(sequences, read, strict=True):
+                found[sequence - first] = line
+        return found
+
+    def _accepted(self, raw_lines: Sequence[bytes], first: int) -> Iterator[tuple[str, list[int], list[Any]]]:
+        """Yield kind, sequence numbers and decoded lines of each kind."""
+        for kind, mark, reader in self._readers:
+            marked = [raw.startswith(mark, _AT_SOURCE) for raw in raw_lines]
+            sequences = list(compress(range(first, first + len(raw_lines)), marked))
+            read = self._lines(reader, list(compress(raw_lines, marked)))
+            datas = [line.data for line in read]
+            if not read:
+                continue
+            if [data.sequence for data in datas] == sequences and self._are_valid(kind, datas):
+                yield kind, sequences, read
+                continue
+            for sequence, line in zip(sequences, read, strict=True):
+                if line.data.sequence == sequence and self._are_valid(kind, [line.data]):
+                    yield kind, [sequence], [line]
 
     def _lines(self, reader: Any, raw_lines: list[bytes]) -> list[Any]:
         """Return all decoded lines, or an empty list if one is not canonical."""
@@ -239,17 +276,42 @@ class FastDecoder:
         good = _IDS.fullmatch(ids) and _TIMES.fullmatch(times)
         return read if good and all(map(self._is_day, {line.time[:10] for line in read})) else []
 
-    def _valid_identifiers(self, data: Any, names: tuple[Any, ...]) -> bool:
-        """Return True if position, codes, revision and names are valid by the schema."""
-        attempt, rank, revision, *others = names
+    def _are_valid(self, kind: str, datas: list[Any]) -> bool:
+        """Return True if positions, codes, revisions, names and digests are valid by the schema."""
+        if kind == DECISION:
+            recurring = set(map(_decision_texts, datas))
+            names = set(chain.from_iterable([data.numbers for data in datas]))
+        else:
+            recurring = set(map(_context_texts, datas))
+            names = set(chain.from_iterable([data.seconds for data in datas]))
+            parts = [part for data in datas for part in (data.given, data.measured, data.gradients)]
+            customs = [part.custom for part in parts if part is not UNSET and part.custom is not UNSET]
+            names.update(chain.from_iterable(customs))
+            found = [data.rows.digest for data in datas if data.rows is not UNSET]
+            digests = [digest for digest in found if digest is not UNSET]
+            if digests and not _DIGESTS.fullmatch("\n".join(digests)):
+                return False
+        return all(map(self._is_valid, recurring - self._known)) and all(
+            map(self._is_name, names - self._names)
+        )
+
+    def _is_valid(self, texts: tuple[Any, ...]) -> bool:
+        """Return True if position, revision and codes are valid by the schema. Valid ones are cached."""
+        attempt, rank, revision, *others = texts
         good = (attempt, rank) == self._place and _REVISION.fullmatch(revision) is not None
-        if type(data) is DecisionData:
-            plugin, action, reason_code, *others = others
+        if others:
+            plugin, action, reason_code = others
             codes = CODE_PATTERN.fullmatch(action) and CODE_PATTERN.fullmatch(reason_code)
             good = good and codes is not None and len(plugin) <= 4096
-        good = good and all(map(_NAME.fullmatch, others))
         if good and len(self._known) < _MAX_CACHED:
-            self._known.add(names)
+            self._known.add(texts)
+        return good
+
+    def _is_name(self, name: str) -> bool:
+        """Return True if the name of a number is valid by the schema. Valid ones are cached."""
+        good = _NAME.fullmatch(name) is not None
+        if good and len(self._names) < _MAX_CACHED:
+            self._names.add(name)
         return good
 
     def _is_day(self, day: str) -> bool:
@@ -277,20 +339,3 @@ def _line_reader(source: str, kind: str, data: Any) -> Any:
         ("data", data),
     ]
     return msgspec.json.Decoder(msgspec.defstruct("Line", members, forbid_unknown_fields=True, gc=False))
-
-
-def _identifiers(data: Any) -> tuple[Any, ...]:
-    """Return position and recurring texts. Valid ones are cached and not checked again."""
-    if type(data) is DecisionData:
-        return (
-            data.attempt,
-            data.rank,
-            data.policy_revision,
-            data.plugin,
-            data.action,
-            data.reason_code,
-            *data.numbers,
-        )
-    customs = [part.custom for part in (data.given, data.measured, data.gradients) if part is not UNSET]
-    names = [name for custom in customs if custom is not UNSET for name in custom]
-    return (data.attempt, data.rank, data.policy_revision, *data.seconds, *names)

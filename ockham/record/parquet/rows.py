@@ -16,8 +16,8 @@ from ockham.context import FIELDS, GAUGES, KNOBS, REQUIRED
 from ockham.event import parse_number
 
 FACT_COLUMNS = [f for f in FIELDS if f.role == "fact" and f.name not in {"iter_num", "micro_step", "run_id"}]
-_KNOB_COLUMNS = [f for f in FIELDS if f.role == "knob"]
-_GAUGE_COLUMNS = [f for f in FIELDS if f.role == "gauge"]
+KNOB_COLUMNS = [f for f in FIELDS if f.role == "knob"]
+GAUGE_COLUMNS = [f for f in FIELDS if f.role == "gauge"]
 _EPOCH = dt.datetime.fromtimestamp(0, dt.UTC)
 ColumnReader = Callable[[Any], Any]
 
@@ -133,12 +133,12 @@ _READ: Mapping[str, ColumnReader | None] = {
 
 def _slots() -> tuple[dict[str, _Slot], list[Any]]:
     """Return the slot of each field, and the row of a line that omits all fields."""
-    facts, knobs = len(FACT_COLUMNS), len(_KNOB_COLUMNS)
+    facts, knobs = len(FACT_COLUMNS), len(KNOB_COLUMNS)
     slots = {f.name: _Slot(i, i, _READ[f.kind]) for i, f in enumerate(FACT_COLUMNS)}
-    slots |= {f.name: _Slot(facts + i, facts + knobs + i, _READ[f.kind]) for i, f in enumerate(_KNOB_COLUMNS)}
+    slots |= {f.name: _Slot(facts + i, facts + knobs + i, _READ[f.kind]) for i, f in enumerate(KNOB_COLUMNS)}
     at = facts + 2 * knobs
-    slots |= {f.name: _Slot(at + i, at + i, _READ[f.kind]) for i, f in enumerate(_GAUGE_COLUMNS)}
-    columns = [*FACT_COLUMNS, *_KNOB_COLUMNS, *_KNOB_COLUMNS, *_GAUGE_COLUMNS]
+    slots |= {f.name: _Slot(at + i, at + i, _READ[f.kind]) for i, f in enumerate(GAUGE_COLUMNS)}
+    columns = [*FACT_COLUMNS, *KNOB_COLUMNS, *KNOB_COLUMNS, *GAUGE_COLUMNS]
     return slots, [None if f.name in REQUIRED else _read(f.default, _READ[f.kind]) for f in columns]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -13,6 +14,15 @@ import pyarrow.parquet as pq
 from ockham.arrow_values import columns_with_statistics
 from ockham.context import FIELDS
 from ockham.event import event_kind
+from ockham.record.fast_decode import DecisionData
+from ockham.record.parquet.fast_columns import (
+    CHANGE,
+    MIN_LINES,
+    context_columns,
+    decision_columns,
+    decode_lines,
+    leading_columns,
+)
 from ockham.record.parquet.rows import FACT_COLUMNS, common_columns, context_row, decision_row
 from ockham.record.run_folder import PARQUET_TABLES
 
@@ -35,15 +45,6 @@ _WHERE: Columns = [
     ("iter_num", pa.int64()),
     ("micro_step", pa.int64()),
 ]
-_CHANGE = pa.struct(
-    [
-        ("field", pa.string()),
-        ("before", pa.string()),
-        ("after", pa.string()),
-        ("before_value", pa.float64()),
-        ("after_value", pa.float64()),
-    ]
-)
 DECISIONS = pa.schema(
     [
         *_WHERE,
@@ -55,7 +56,7 @@ DECISIONS = pa.schema(
         ("reason_code", pa.string()),
         ("observed", pa.float64()),
         ("threshold", pa.float64()),
-        ("changes", pa.list_(_CHANGE)),
+        ("changes", pa.list_(CHANGE)),
         ("numbers", _NUMBERS),
         ("policy_revision", pa.string()),
     ]
@@ -147,9 +148,58 @@ def _tables(lines: Iterable[bytes]) -> dict[str, pa.Table]:
     parts: dict[str, list[pa.Table]] = {kind: [schema.empty_table()] for kind, schema in SCHEMAS.items()}
     waiting = iter(lines)
     while some := list(itertools.islice(waiting, LINES_PER_CHUNK)):
-        for kind, rows in _rows(some).items():
-            parts[kind].append(_table(rows, SCHEMAS[kind]))
+        for kind, table in _chunk_tables(some).items():
+            parts[kind].append(table)
     return {kind: pa.concat_tables(tables).combine_chunks() for kind, tables in parts.items()}
+
+
+def _chunk_tables(lines: list[bytes]) -> dict[str, pa.Table]:
+    """Return one table per kind, from decoded structs if possible, else row by row."""
+    if len(lines) >= MIN_LINES:
+        # Where the fast path fails, the slow path reports the error.
+        with contextlib.suppress(
+            ValueError, KeyError, TypeError, AttributeError, OverflowError, pa.ArrowException
+        ):
+            if (tables := _fast_tables(lines)) is not None:
+                return tables
+    return {kind: _table(rows, SCHEMAS[kind]) for kind, rows in _rows(lines).items()}
+
+
+def _fast_tables(lines: list[bytes]) -> dict[str, pa.Table] | None:
+    """Return one table per kind, or None if a decision or context is not in the usual form."""
+    decoded = decode_lines(lines)
+    slow = [at for at, line in enumerate(decoded) if line is None]
+    others = _rows([lines[at] for at in slow])
+    if others["decisions"] or others["contexts"]:
+        return None
+    accepted = [line for line in decoded if line is not None]
+    is_decision = [type(line.data) is DecisionData for line in accepted]
+    places = {
+        "decisions": [at for at, decision in enumerate(is_decision) if decision],
+        "contexts": [at for at, decision in enumerate(is_decision) if not decision],
+    }
+    where = pa.record_batch(leading_columns(accepted, EVENTS), schema=pa.schema(_WHERE))
+    made = {
+        kind: [*where.take(pa.array(at, pa.int64())).columns, *columns([accepted[i].data for i in at])]
+        for (kind, at), columns in zip(places.items(), (decision_columns, context_columns), strict=True)
+    }
+    own = [[line.type for line in accepted], [line.subject for line in accepted], [None] * len(accepted)]
+    made["events"] = [*where.columns, *own]
+    tables = {kind: _columns_table(columns, SCHEMAS[kind]) for kind, columns in made.items()}
+    if slow:
+        whole = pa.concat_tables([tables["events"], _table(others["events"], EVENTS)])
+        fast = [at for at, line in enumerate(decoded) if line is not None]
+        order = sorted(range(len(lines)), key=[*fast, *slow].__getitem__)
+        tables["events"] = whole.combine_chunks().take(pa.array(order, pa.int64()))
+    return tables
+
+
+def _columns_table(columns: Iterable[Any], schema: pa.Schema) -> pa.Table:
+    arrays = [
+        column if isinstance(column, pa.Array) else pa.array(column, field.type)
+        for column, field in zip(columns, schema, strict=True)
+    ]
+    return pa.table(arrays, schema=schema)
 
 
 def _rows(lines: Iterable[bytes]) -> dict[str, list[Sequence[Any]]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
 from typing import Any
@@ -15,7 +16,7 @@ from ockham.applied_step import REFUSAL_CAUSES
 from ockham.context import KNOBS
 from ockham.event import TYPES
 from ockham.fields import STEP_KNOBS
-from ockham.record.fast_decode import CONTEXT, DECISION, ContextData, DecisionData, Event, Left
+from ockham.record.fast_decode import CONTEXT, DECISION, ContextData, DecisionData, Event, Gradients, Left
 from ockham.record.log_tailer import peek_event_kind
 from ockham.record.rank_group import PER_RANK_KNOBS
 from ockham.record.requests import EVENT_KINDS
@@ -32,6 +33,9 @@ _FIRST_HOOK = {
 # May end inside a batch.
 ABNORMAL_END_REASONS = frozenset({"FAILED", "PLUGIN_FAILED", "INTERRUPTED", "RANK_DIVERGED", "RANK_LOST"})
 _NOTHING_LEFT = Left()
+_NO_GRADIENTS = Gradients()
+# A context. Empty if no micro-batch was accepted, None if events are missing.
+_Accepted = ContextData | tuple[()] | None
 _knobs: Callable[[Any], tuple[Any, ...]] = attrgetter(*KNOBS)
 _step_values: Callable[[Any], tuple[Any, ...]] = attrgetter(*STEP_KNOBS)
 
@@ -52,8 +56,8 @@ class SequenceChecker:
         self._pending: list[tuple[int, DecisionData]] = []
         # The batch before, where the next must follow it.
         self._last: tuple[int, int] | None = None
-        # Knobs of the last accepted micro-batch of the present step. None if events are missing.
-        self._accepted: dict[str, Any] | None = None
+        # Last accepted micro-batch of the present step.
+        self._accepted: _Accepted = None
         self._finished = False
         # First and last position of each range of the data that is not read from here on.
         self._skipped: list[tuple[int, int]] = []
@@ -67,8 +71,10 @@ class SequenceChecker:
         """Start reporting. Events fed before this call only restore the state at the start of the segment."""
         self.report, self.summary, self._decisions, self._contexts = report, LogSummary(), 0, 0
 
-    def feed(self, first: int, events: Iterable[Event | None]) -> None:
+    def feed(self, first: int, events: Sequence[Event | None]) -> None:
         """Check events in order. None is a line that is not an event."""
+        policies = self.summary.policies
+        revision = None
         for sequence, event in enumerate(events, first):
             if event is None:
                 # Reported already; dependent checks are not possible.
@@ -76,15 +82,13 @@ class SequenceChecker:
                 self._last = self._accepted = None
                 continue
             kind, id_, data = event
-            if self._finished and kind != "log.sealed":
-                self._contradiction(sequence, f"{kind} follows the end of the run")
-            if sequence == 0 and kind not in self._opening:
-                self._contradiction(0, f"a log opens with run.started or run.resumed, not with {kind}")
+            if self._finished or sequence == 0:
+                self._check_ends(sequence, kind)
+            before = revision
             # The most frequent first.
             if kind == DECISION:
                 revision = data.policy_revision
                 self._pending.append((sequence, data))
-                self._decisions += 1
                 if data.changes and not data.shadow:
                     self._note_acceptance(id_, data)
             elif kind == CONTEXT:
@@ -94,8 +98,11 @@ class SequenceChecker:
                 revision = data.get("policy_revision")
                 if kind in self._handlers:
                     self._handlers[kind](sequence, data)
-            if revision not in self.summary.policies and revision is not None:
-                self.summary.policies[revision] = sequence
+            if revision != before and revision not in policies and revision is not None:
+                policies[revision] = sequence
+        kinds = Counter([event[0] for event in events if event is not None])
+        self._decisions += kinds[DECISION]
+        self._contexts += kinds[CONTEXT]
 
     def finish(self) -> LogSummary:
         """Return the collected facts after the last event."""
@@ -111,18 +118,27 @@ class SequenceChecker:
         if self._finished:
             self.summary.kinds_after_end.update(map(peek_event_kind, lines))
 
+    def _check_ends(self, sequence: int, kind: str) -> None:
+        """Check that a log opens with a start or a resume, and that only log.sealed follows its end."""
+        if self._finished and kind != "log.sealed":
+            self._contradiction(sequence, f"{kind} follows the end of the run")
+        if sequence == 0 and kind not in self._opening:
+            self._contradiction(0, f"a log opens with run.started or run.resumed, not with {kind}")
+
     def _note_acceptance(self, id_: str, data: DecisionData) -> None:
         for change in data.changes:
             if change.field == "accepted" and change.after is True:
                 self.summary.acceptances_and_checkpoints.append((id_, data.iter_num))
 
     def _context_recorded(self, sequence: int, data: ContextData) -> None:
-        self._contexts += 1
         key = (data.iter_num, data.micro_step)
-        accepted: Mapping[str, Any] | None = {}
+        accepted: _Accepted = ()
         if data.hook == "batch":
-            self._order(sequence, key)
-            self._check_position(sequence, data)
+            last, self._last = self._last, key
+            if last is not None and key != (last[0] + 1, 0) and key != (last[0], last[1] + 1):
+                self._contradiction(sequence, f"batch {key} follows batch {last}")
+            if self._skipped:
+                self._check_position(sequence, data)
             accepted = self._note_step(data)
         decisions, self._pending = self._pending, []
         counted = data.decisions
@@ -135,7 +151,9 @@ class SequenceChecker:
             return
         turned: dict[str, Any] = {}
         hooks = _FIRST_HOOK[data.hook]
-        step_knobs = self._step_knobs(sequence, data, accepted)
+        gradients: Any = data.gradients
+        has_knobs = gradients is not UNSET and gradients != _NO_GRADIENTS
+        step_knobs = self._step_knobs(sequence, data, accepted) if has_knobs else {}
         for at, decision in decisions:
             if step_knobs and decision.hook != "on_batch_start":
                 turned.update(step_knobs)
@@ -144,8 +162,11 @@ class SequenceChecker:
                 self._contradiction(sequence, f"decision {at} is of another batch or hook than its context")
             if decision.changes and not decision.shadow:
                 self._apply_changes(sequence, at, decision, data.given, turned)
-        turned.update(step_knobs)
-        if not _matches_changes(data, turned):
+        if step_knobs:
+            turned.update(step_knobs)
+        # Without a change, the knobs are left as they were given.
+        matches = _matches_changes(data, turned) if turned else data.left == _NOTHING_LEFT
+        if not matches:
             self._check_left_knobs(sequence, data, turned)
         if self.world_size > 1:
             self._hash_knobs(data)
@@ -189,50 +210,41 @@ class SequenceChecker:
                 )
             turned[name] = change.after
 
-    def _note_step(self, data: ContextData) -> Mapping[str, Any] | None:
-        """Return the knobs of the last accepted micro-batch of the step, if it is an earlier one.
+    def _note_step(self, data: ContextData) -> _Accepted:
+        """Return the last accepted micro-batch of the step, if it is an earlier one.
 
         The result is empty without one, and None if events are missing.
         """
-        earlier = {} if data.micro_step == 0 else self._accepted
-        given: Any = data.given
+        earlier: _Accepted = self._accepted if data.micro_step else ()
         left: Any = data.left
-        if not (given.updated if left.updated is UNSET else left.updated):
+        updated = left.updated
+        if not (data.given.updated if updated is UNSET else updated):  # type: ignore[attr-defined]
             self._accepted = earlier
             return earlier
-        pairs = zip(STEP_KNOBS, _step_values(left), _step_values(given), strict=True)
-        self._accepted = {name: old if new is UNSET else new for name, new, old in pairs}
-        return {}
+        self._accepted = data
+        return ()
 
-    def _step_knobs(
-        self, sequence: int, data: ContextData, accepted: Mapping[str, Any] | None
-    ) -> dict[str, Any]:
+    def _step_knobs(self, sequence: int, data: ContextData, accepted: _Accepted) -> dict[str, Any]:
         """Return the knobs that the step has from its last accepted micro-batch, before `on_gradients`.
 
         Args:
             sequence: Sequence number of the context.
             data: Context of the last micro-batch of the step.
-            accepted: Knobs of an earlier accepted micro-batch. None if events are missing.
+            accepted: An earlier accepted micro-batch. Empty without one, None if events are missing.
 
         """
-        gradients: Any = data.gradients
-        if gradients is UNSET:
-            return {}
-        pairs = zip(STEP_KNOBS, _step_values(gradients), strict=True)
+        pairs = zip(STEP_KNOBS, _step_values(data.gradients), strict=True)
         step_knobs = {name: value for name, value in pairs if value is not UNSET}
+        if accepted is None:
+            return step_knobs
+        known = _left_step_knobs(accepted) if accepted else {}
         for name, value in step_knobs.items():
-            if accepted is not None and not _same(value, accepted.get(name)):
+            if not _same(value, known.get(name)):
                 message = (
                     f"the step has {name} {value!r:.40}, and no accepted micro-batch of it has this value"
                 )
                 self._contradiction(sequence, message)
         return step_knobs
-
-    def _order(self, sequence: int, now: tuple[int, int]) -> None:
-        """Check that each micro-batch of each iteration occurs once, in order."""
-        last, self._last = self._last, now
-        if last is not None and now not in ((last[0], last[1] + 1), (last[0] + 1, 0)):
-            self._contradiction(sequence, f"batch {now} follows batch {last}")
 
     def _check_position(self, sequence: int, data: ContextData) -> None:
         """Check that the rows of a batch are not in a range that the log records as skipped."""
@@ -351,6 +363,12 @@ def _matches_changes(data: ContextData, turned: Mapping[str, Any]) -> bool:
         if type(was) is not type(value):
             return False
     return bool(data.left == (Left(**expected) if expected else _NOTHING_LEFT))
+
+
+def _left_step_knobs(data: Any) -> dict[str, Any]:
+    """Return the knobs of the step after a micro-batch."""
+    pairs = zip(STEP_KNOBS, _step_values(data.left), _step_values(data.given), strict=True)
+    return {name: given if left is UNSET else left for name, left, given in pairs}
 
 
 def _same(one: Any, other: Any) -> bool:
