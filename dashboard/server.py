@@ -14,6 +14,7 @@ from streamlit.starlette import App
 from dashboard.components.scripts import component_files
 from dashboard.prewarm import start_prewarm
 from dashboard.static_files import StaticFiles, StaticFilesMiddleware
+from dashboard.verifier import start_verifier
 
 SCREENS = Path(__file__).with_name("screens")
 PAGE_PATHS = frozenset({"/", *(f"/{path.stem}" for path in SCREENS.glob("*.py") if path.stem != "__init__")})
@@ -23,7 +24,7 @@ FILES = StaticFiles(Path(file_util.get_static_dir()), component_files())
 @contextlib.asynccontextmanager
 async def prepare(_app: Any) -> AsyncIterator[dict[str, Any]]:
     """Start the work of the first visit in a thread. The server accepts visits meanwhile."""
-    start_prewarm(FILES.compress_first_page)
+    start_prewarm(FILES.compress_first_page, start_verifier)
     yield {}
 
 

@@ -43,14 +43,16 @@ CSS = """<style>
 [data-testid=stCaptionContainer], [data-testid=stCaptionContainer] p, [data-testid=stMetric] label p {
   color: #575757; opacity: 1;
 }
-[data-testid=stVegaLiteChart] :is(.role-axis-label, .role-axis-title, .role-legend-label) text {
+[data-testid=stVegaLiteChart]
+:is(.role-axis-label, .role-axis-title, .role-legend-label, .mark-text.role-mark) text {
   fill: #575757;
 }
 @media (prefers-color-scheme: dark) {
   [data-testid=stCaptionContainer], [data-testid=stCaptionContainer] p, [data-testid=stMetric] label p {
     color: #b8b8b8;
   }
-  [data-testid=stVegaLiteChart] :is(.role-axis-label, .role-axis-title, .role-legend-label) text {
+  [data-testid=stVegaLiteChart]
+:is(.role-axis-label, .role-axis-title, .role-legend-label, .mark-text.role-mark) text {
   fill: #b8b8b8;
 }
 }
@@ -80,6 +82,10 @@ CSS = """<style>
 :is(.st-key-header-run, .st-key-header-control) { min-height: 6.6rem; }
 .st-key-run-heading { min-height: 5.5rem; }
 .st-key-run-metrics { min-height: 4.75rem; }
+/* Without a pointer that hovers, the tools of a table are always shown, above it. */
+@media (hover: none) {
+  [data-testid=stDataFrame] { margin-top: 1.75rem; }
+}
 @media (max-width: 640px) {
   [data-testid=stMainBlockContainer] { padding-left: 1rem; padding-right: 1rem; }
   .st-key-search > :first-child { flex: 1 1 8rem; min-width: 0; width: auto !important; }

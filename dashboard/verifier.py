@@ -339,3 +339,8 @@ def _verifier(runs: str) -> RunVerifier:
 def run_verifier() -> RunVerifier:
     """Return the verifier of the folder of runs. The first call starts its thread."""
     return _verifier(str(runs_folder()))
+
+
+def start_verifier() -> None:
+    """Start the verification at the start of the server, so that the first visit has results sooner."""
+    run_verifier()

@@ -220,6 +220,20 @@ def test_run_page_loads_no_vega_and_no_data_grid(page, address):
     assert page.failures == []
 
 
+@pytest.mark.parametrize("width", [390, 900, 1280, 1440])
+def test_metrics_fill_their_strip_at_every_width(page, address, width):
+    """No cell is empty, and no text is cut."""
+    page.set_viewport_size({"width": width, "height": 1000})
+    page.goto(f"{address}/run?run=demo")
+    page.locator(".metric").nth(5).wait_for()
+    strip = page.locator(".strip").bounding_box()
+    boxes = [metric.bounding_box() for metric in page.locator(".metric").all()]
+    area = sum((box["width"] + 1) * (box["height"] + 1) for box in boxes)
+    assert area == pytest.approx((strip["width"] - 1) * (strip["height"] - 1), rel=0.02)
+    cut = page.locator(".metric").evaluate_all("all => all.filter(e => e.scrollWidth > e.clientWidth).length")
+    assert cut == 0
+
+
 def test_live_run_is_drawn_in_place_without_grey(browser, tmp_path):
     """While events arrive, no element is dimmed, and the chart follows in the same element."""
     with Run("balanced", runs=tmp_path, run_id="live", facts={"vocab_size": 256, "max_iters": 400}) as run:

@@ -179,6 +179,7 @@ TEXTS = (
     ".ockham-term",
     "[data-testid=stVegaLiteChart] .role-axis-label text",
     "[data-testid=stVegaLiteChart] .role-legend-label text",
+    "[data-testid=stVegaLiteChart] .mark-text.role-mark text",
     ".st-key-menu a span",
 )
 

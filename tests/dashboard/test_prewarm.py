@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from dashboard import prewarm
+from dashboard import prewarm, server, verifier
 from ockham.catalog.snapshot import CatalogSnapshot
 from ockham.catalog.views import load_page_query
 from tests.helpers.damaged_runs import append_invalid_line
@@ -52,3 +54,20 @@ def test_prewarm_with_unreadable_run_ends_without_error(queries, tmp_path):
     thread = prewarm.start_prewarm()
     thread.join(60)
     assert not thread.is_alive()
+
+
+def test_server_starts_the_verification_before_the_first_visit(monkeypatch):
+    """A changed log is red as soon as possible, and not only after somebody has opened a page."""
+    started = []
+    monkeypatch.setattr(server, "start_prewarm", lambda *tasks: started.extend(tasks))
+
+    async def start():
+        async with server.prepare(None):
+            pass
+
+    asyncio.run(start())
+    assert server.start_verifier in started
+    monkeypatch.setattr(verifier, "_verifier", started.append)
+    monkeypatch.setenv("OCKHAM_RUNS", "folder")
+    server.start_verifier()
+    assert started[-1] == "folder"
