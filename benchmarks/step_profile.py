@@ -28,6 +28,7 @@ KINDS = (
     ("residuals, copies, views", ("aten::",)),
 )
 REST = "Python, autograd, chain and log"
+TITLE = "Time of one step of size nano on a CPU, by kind of operator"
 COLORS = (
     "#1b6ca8",
     "#c8553d",
@@ -78,7 +79,7 @@ def measure(steps: int) -> dict[str, float]:
     return {**{name: time / whole for name, time in spent.items()}, REST: 1 - sum(spent.values()) / whole}
 
 
-def draw(shares: dict[str, float]) -> str:
+def draw(shares: dict[str, float], title: str = TITLE) -> str:
     """Return an SVG with one bar per kind, the longest first."""
     width, left, row = 720, 220, 30
     bars = []
@@ -94,7 +95,7 @@ def draw(shares: dict[str, float]) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"'
         ' font-family="sans-serif" font-size="13">\n'
-        f"<title>Time of one step of size nano on a CPU, by kind of operator</title>\n"
+        f"<title>{title}</title>\n"
         f'<rect width="100%" height="100%" fill="#fff"/>\n{inside}\n</svg>\n'
     )
 

@@ -21,6 +21,11 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def python_path() -> str:
+    """Return the module path of a child process: the checkout, then that of this process."""
+    return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+
+
 class Block(NamedTuple):
     """Measurements of one block: wall and CPU seconds, losses by step, and further values by name."""
 
@@ -87,7 +92,7 @@ class BenchProcess:
             **os.environ,
             "PACE_OUT": str(result_pipe[1]),
             "PACE_IN": str(turn_pipe[0]),
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": python_path(),
             **(environment or {}),
         }
         self.process = subprocess.Popen(
@@ -105,8 +110,18 @@ class BenchProcess:
 
     def run_block(self) -> Block:
         """Run one block and return its measurements."""
-        self._turn.write("go\n")
-        self._turn.flush()
+        self.start_block()
+        return self.finish_block()
+
+    def start_block(self) -> None:
+        """Let the process run its next block."""
+        # A process that has ended is reported by `finish_block`.
+        with contextlib.suppress(BrokenPipeError):
+            self._turn.write("go\n")
+            self._turn.flush()
+
+    def finish_block(self) -> Block:
+        """Wait for the end of the block. Return its measurements, or raise SystemExit."""
         line = self._results.readline()
         if not line:
             self._log.seek(0)

@@ -89,8 +89,8 @@ class Settings:
             the rollback again, `repeat` reads them again.
         seed: Seed of weights, batches, dropout and plugins.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
-        dtype: `auto` is bfloat16 on CUDA and float32 elsewhere.
-        compile: Use torch.compile. `auto` uses it on CUDA.
+        dtype: `auto` is bfloat16 on CUDA from Ampere on, and float32 elsewhere.
+        compile: Use torch.compile. `auto` uses it on CUDA if Triton is installed.
         attention: Preferred kernel on CUDA: `cudnn`, `flash`, or `auto`, which prefers cuDNN from Hopper on.
         threads: CPU threads of torch. 0 uses the number of idle cores at the start.
         optimizer: `adamw`, or `muon` for the hidden matrices and AdamW for the rest.

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib.util
 import inspect
 import os
 import platform
 import random
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ockham.errors import BadInputError
+from ockham.errors import BadInputError, OckhamWarning
 from ockham.nano.config import Settings
 
 # Parameters of `mallopt` in malloc.h.
@@ -103,6 +105,9 @@ def set_up_device(settings: Settings) -> tuple[str, int]:
     if device == "cpu":
         keep_freed_memory()
     if device.startswith("cuda"):
+        if ":" in device:
+            # Events are recorded in the stream of the present GPU.
+            torch.cuda.set_device(device)
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.allow_tf32 = True
     return device, threads
@@ -123,14 +128,12 @@ def keep_freed_memory() -> None:
 def compute_context(settings: Settings, device: str) -> contextlib.AbstractContextManager[object]:
     """Context manager that sets autocast and the order of attention kernels.
 
-    Autocast to bfloat16 is used if it is set, and by default on CUDA. The attention kernels are set on CUDA
-    only.
+    Autocast to bfloat16 is used if it is set, and by default on a GPU that computes in bfloat16. The
+    attention kernels are set on CUDA only.
     """
     kind = device.split(":", maxsplit=1)[0]
-    default = "bfloat16" if kind == "cuda" else "float32"
-    dtype = default if settings.dtype == "auto" else settings.dtype
     context = contextlib.ExitStack()
-    if dtype == "bfloat16":
+    if settings.dtype == "bfloat16" or (settings.dtype == "auto" and _computes_in_bfloat16(kind)):
         context.enter_context(torch.autocast(kind, torch.bfloat16))
     if kind == "cuda":
         hopper = torch.cuda.get_device_capability(device) >= (9, 0)
@@ -154,9 +157,44 @@ def attention_kernels(attention: str, *, hopper: bool) -> contextlib.AbstractCon
     return sdpa_kernel([*preferred, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH], set_priority=True)
 
 
+def _computes_in_bfloat16(kind: str) -> bool:
+    """Return True for CUDA from Ampere on. Older GPUs emulate bfloat16, which is slower than float32."""
+    return kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
 def should_compile(settings: Settings, device: str) -> bool:
-    """Return True if the model is compiled: as set, or by default on CUDA."""
-    return settings.compile == "yes" or (settings.compile == "auto" and device.startswith("cuda"))
+    """Return True if the model is compiled: as set, or by default on CUDA.
+
+    Warns if torch.compile has no Triton there. The model is not compiled in that case.
+    """
+    if settings.compile != "auto" or not device.startswith("cuda"):
+        return settings.compile == "yes"
+    if importlib.util.find_spec("triton") is None:
+        warnings.warn(
+            "compile=auto: Triton is not installed, so the model is not compiled; "
+            "install triton, or use compile=no",
+            OckhamWarning,
+            stacklevel=2,
+        )
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def explained_memory_error(settings: Settings) -> Iterator[None]:
+    """Context manager that explains an error of the GPU's allocator.
+
+    Raises:
+        BadInputError: If the block needs more memory than the GPU has.
+
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise BadInputError(
+            f"batch_size={settings.batch_size}: the GPU has too little free memory; use a smaller "
+            "--set batch_size=N, and more --set gradient_accumulation_steps=N for the same tokens per step"
+        ) from error
 
 
 def gpu_memory_bytes(device: str) -> int | None:

@@ -113,10 +113,12 @@ class DistributedRanks:
         self._peers.run_on_all(lambda: self._choose_gpu(settings.device))
         self._timeout_seconds = seconds = settings.rank_timeout
         self._control_group = dist.new_group(backend="gloo", timeout=timedelta(seconds=seconds))
-        if "nccl" in _backend() and settings.device != "cpu":
+        # NCCL refuses two ranks on one GPU. A device with a number is the same for all ranks of a machine.
+        backend = "gloo" if ":" in settings.device and self.local_world_size > 1 else _backend()
+        if "nccl" in backend and settings.device != "cpu":
             # NCCL aborts the process, which leaves the log open. `CollectiveTimeout` has to come first.
             seconds = 2 * seconds + 60
-        self.group = dist.new_group(backend=_backend(), timeout=timedelta(seconds=seconds))
+        self.group = dist.new_group(backend=backend, timeout=timedelta(seconds=seconds))
         threads = settings.threads or max(1, min(MAX_THREADS, available_cores() // self.local_world_size))
         threads = -self._peers.all_reduce_max(-threads)
         should_compile = settings.compile
@@ -237,12 +239,12 @@ class DistributedRanks:
             torch._foreach_copy_(bucket, views)
 
     def _choose_gpu(self, device: str) -> None:
-        if device.partition(":")[0] not in ("auto", "cuda") or not torch.cuda.is_available():
+        if device not in ("auto", "cuda") or not torch.cuda.is_available():
             return
         if self.local_rank >= torch.cuda.device_count():
             raise BadInputError(
                 f"{self.local_world_size} ranks on this machine: only {torch.cuda.device_count()} GPUs; "
-                "start fewer ranks with --nproc-per-node, or use --device cpu"
+                "start fewer ranks with --nproc-per-node, or use --device cuda:0 for one GPU, or cpu"
             )
         torch.cuda.set_device(self.local_rank)
 

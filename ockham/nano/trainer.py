@@ -195,7 +195,7 @@ class Trainer(ResumableTrainer, OptimizerSteps):
         examples, self._examples = self._examples, None
         if loss is None or not ctx.updated:
             return
-        with self.meter.stage("backward"):
+        with self.meter.stage("backward"), device.explained_memory_error(self.settings):
             if ctx.example_gain and examples is not None:
                 gains = torch.tensor(ctx.example_gain, device=examples.device, dtype=examples.dtype)
                 loss = (examples * gains).mean()
@@ -314,7 +314,11 @@ class Trainer(ResumableTrainer, OptimizerSteps):
             self._rng_before_forward = device.get_rng_state(self.device)
         with self.meter.stage("data"):
             inputs, targets = self.batches.sample_batch(iter_num, micro_step)
-        with self.meter.stage("forward"), device.compute_context(self.settings, self.device):
+        with (
+            self.meter.stage("forward"),
+            device.compute_context(self.settings, self.device),
+            device.explained_memory_error(self.settings),
+        ):
             if "example_losses" in self.required_measurements:
                 self._examples = self.model.example_losses(inputs, targets)
                 self._loss = self._examples.mean()

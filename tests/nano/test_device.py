@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import platform
 import subprocess
 import sys
@@ -10,6 +11,8 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend
 
+from ockham.errors import BadInputError, OckhamWarning
+from ockham.nano import Settings, device
 from ockham.nano.device import PEAK_FLOPS, attention_kernels, peak_flops
 
 FAULTS = """
@@ -95,3 +98,63 @@ def test_attention_order_is_unchanged_before_hopper():
     default_order = torch._C._get_sdp_priority_order()
     with attention_kernels("auto", hopper=False):
         assert torch._C._get_sdp_priority_order() == default_order
+
+
+def test_named_gpu_is_selected_because_events_use_the_present_one(monkeypatch):
+    """An event of another GPU's stream would not wait for the copy of the gauges."""
+    selected = []
+    monkeypatch.setattr(device, "choose_device", lambda name: name)
+    monkeypatch.setattr(torch.cuda, "set_device", selected.append)
+    for name in ("cuda:1", "cuda"):
+        assert device.set_up_device(Settings(device=name, threads=1))[0] == name
+    assert selected == ["cuda:1"]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "is_supported", "expected"),
+    [("auto", True, True), ("auto", False, False), ("bfloat16", False, True), ("float32", True, False)],
+)
+def test_bfloat16_is_the_default_where_the_gpu_computes_in_it(monkeypatch, dtype, is_supported, expected):
+    """GPUs before Ampere emulate it."""
+    entered = []
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: is_supported)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
+    autocast = torch.autocast("cpu", enabled=False)
+    monkeypatch.setattr(torch, "autocast", lambda *arguments: entered.append(arguments) or autocast)
+    with device.compute_context(Settings(dtype=dtype), "cuda:0"):
+        pass
+    assert entered == [("cuda", torch.bfloat16)] * expected
+
+
+@pytest.mark.parametrize(
+    ("compile_setting", "name", "has_triton", "expected"),
+    [
+        ("auto", "cuda", True, True),
+        ("auto", "cpu", True, False),
+        ("yes", "cuda", False, True),
+        ("yes", "cpu", True, True),
+        ("no", "cuda", True, False),
+    ],
+)
+def test_model_is_compiled_as_set_and_by_default_on_cuda(
+    monkeypatch, compile_setting, name, has_triton, expected
+):
+    """`yes` compiles without Triton too, and torch reports what is missing."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: object() if has_triton else None)
+    assert device.should_compile(Settings(compile=compile_setting), name) is expected
+
+
+def test_missing_triton_is_a_warning_and_not_an_error(monkeypatch):
+    """Training continues without compilation."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.warns(OckhamWarning, match="Triton is not installed, so the model is not compiled"):
+        assert not device.should_compile(Settings(), "cuda:0")
+
+
+def test_full_memory_of_the_gpu_is_explained():
+    """The error names the setting that lowers it, and keeps torch's own."""
+    message = r"batch_size=60: the GPU has too little free memory; use a smaller --set batch_size=N"
+    with pytest.raises(BadInputError, match=message) as caught:
+        with device.explained_memory_error(Settings(batch_size=60)):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.22 GiB")
+    assert isinstance(caught.value.__cause__, torch.OutOfMemoryError)
