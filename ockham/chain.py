@@ -19,6 +19,7 @@ from ockham.plugin import HOOK_KNOBS, HOOKS, OccamPlugin
 
 Emit = Callable[[Decision], None]
 UNEXPLAINED = "UNEXPLAINED"
+_CEILINGS = ("grad_clip", "drift_ceiling")
 
 
 class PluginChain:
@@ -218,14 +219,15 @@ def base_knobs(plugins: Iterable[OccamPlugin], hyperparameters: Mapping[str, Any
 
 def merge_scheduled_knobs(base: Mapping[str, Value], scheduled: Mapping[str, Any]) -> dict[str, Any]:
     """Return the policy's base knobs, overridden by the trainer's scheduled ones."""
-    return {
-        **base,
-        **{name: _stricter_ceiling(name, value, base.get(name)) for name, value in scheduled.items()},
-    }
+    knobs = {**base, **scheduled}
+    for name in _CEILINGS:
+        if name in scheduled:
+            knobs[name] = _stricter_ceiling(name, scheduled[name], base.get(name))
+    return knobs
 
 
 def _stricter_ceiling(name: str, value: Any, other: Any) -> Any:
-    return min(value, other) if name in ("grad_clip", "drift_ceiling") and other is not None else value
+    return min(value, other) if name in _CEILINGS and other is not None else value
 
 
 def plugin_name(plugin: OccamPlugin) -> str:

@@ -47,6 +47,7 @@ __all__ = [
     "knob_values",
 ]
 _KNOBS = frozenset(KNOBS)
+_GAUGES = frozenset(GAUGES)
 _knobs_of: Callable[[Mapping[str, Value]], tuple[Value, ...]] = itemgetter(*KNOBS)
 _METRIC_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,63}")
 CODE_PATTERN = re.compile(r"[A-Z][A-Z0-9_]{1,63}")
@@ -256,13 +257,14 @@ class OccamContext:
             ContextError: If a name is not a gauge, or a value has the wrong type.
 
         """
+        values, measured = self.__dict__, self.measured_gauges
         for name, value in gauges.items():
-            if name not in GAUGES:
+            if name not in _GAUGES:
                 raise ContextError(
                     f"set_gauges() takes gauges, and {name!r} is not a gauge{suggest_name(name, GAUGES)}"
                 )
-            self.__dict__[name] = coerce_field(name, value)
-            self.measured_gauges.add(name)
+            values[name] = coerce_field(name, value)
+            measured.add(name)
 
     def begin_gradients(self, grad_norm: float, knobs: Mapping[str, Value]) -> None:
         """Set the measured norm and the knobs of the step before `on_gradients`. Called by the run only.
@@ -300,7 +302,10 @@ class OccamContext:
         Facts of the run, gauges and `custom` carry over; knobs start again.
         """
         after = OccamContext(iter_num, task_loss, custom=self.custom, **fields)
-        after.__dict__.update((name, getattr(self, name)) for name in CARRIED_OVER if name not in fields)
+        values, before = after.__dict__, self.__dict__
+        for name in CARRIED_OVER:
+            if name not in fields:
+                values[name] = before[name]
         return after
 
     def knobs(self) -> dict[str, Value]:

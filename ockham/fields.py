@@ -279,9 +279,10 @@ def coerce_field(name: str, value: Any) -> Value:
         ContextError: If the value has the wrong type, or a knob would become NaN.
 
     """
-    if type(value) is PYTHON_TYPES.get(name) and not (isinstance(value, float) and math.isnan(value)):
-        # The common case: the value has its type already.
-        return value  # type: ignore[return-value]
+    kind = type(value)
+    # The common case: the value has its type already.
+    if kind is PYTHON_TYPES.get(name) and (kind is not float or not math.isnan(value)):
+        return value  # type: ignore[no-any-return]
     field = FIELDS_BY_NAME[name]
     if value is None and field.nullable:
         return None

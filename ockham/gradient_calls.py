@@ -10,6 +10,7 @@ from ockham.call_checks import CallChecks
 from ockham.chain import PluginChain
 from ockham.context import OccamContext
 from ockham.errors import OckhamWarning, RunError
+from ockham.event import Value
 from ockham.fields import STEP_KNOBS
 from ockham.record.recorder import Recorder
 from ockham.step_audit import StepAudit
@@ -62,11 +63,7 @@ class GradientCalls(CallChecks):
         has_hook = self.chain.has_hook("on_gradients")
         if has_hook:
             grad_norm = self.peers.largest(grad_norm)
-        knobs = {
-            name: getattr(accepted, name)
-            for name in STEP_KNOBS
-            if getattr(accepted, name) != getattr(ctx, name)
-        }
+        knobs = {} if accepted is ctx else _different_knobs(accepted, ctx)
         self._recorder.begin_gradients(ctx, knobs)
         ctx.begin_gradients(grad_norm, knobs)
         self._audit.note_gradients(ctx)
@@ -119,3 +116,10 @@ class GradientCalls(CallChecks):
                 OckhamWarning,
                 stacklevel=4,
             )
+
+
+def _different_knobs(accepted: OccamContext, ctx: OccamContext) -> dict[str, Value]:
+    """Return the knobs of the step in which the last accepted micro-batch differs from this one."""
+    return {
+        name: getattr(accepted, name) for name in STEP_KNOBS if getattr(accepted, name) != getattr(ctx, name)
+    }

@@ -27,6 +27,8 @@ from ockham.nano.token_files import MIN_FILES_FOR_FILE_SPLIT, finish_text_digest
 # nanoGPT's vocabulary for .bin files without meta: 50,257 padded to a multiple of 64.
 GPT2_VOCAB = 50_304
 BYTES_VOCAB = 256
+# The type of the digested tokens on every machine.
+_RECORDED_TYPE = np.dtype("<i4")
 _SPLITS = {"train": 0, "val": 1}
 _SKIPPED_FOLDERS = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__", "lib2to3"}
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
@@ -218,7 +220,8 @@ class PrefetchingBatches(Batches):
 
 def digest_window(window: torch.Tensor) -> str:
     """Return the digest of the tokens of a micro-batch on the host, as the record stores it."""
-    return digest_rows(window.numpy().astype("<i4").tobytes())
+    # Cast by torch, which takes half the time of numpy for the few tokens of a batch.
+    return digest_rows(window.to(torch.int32).numpy().astype(_RECORDED_TYPE, copy=False).tobytes())
 
 
 def load_corpus(path: str | Path | None, vocab_size: int = 0, progress: Progress | None = None) -> Corpus:

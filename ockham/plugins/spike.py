@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
 from ockham.context import OccamContext
@@ -217,19 +217,23 @@ class SpikePlugin(OccamPlugin):
         """Add a value to its history. Return the bound before it if the value is over the bound."""
         if not math.isfinite(value):
             return None
-        bound = None
-        if len(history) >= self.min_history:
-            mean = math.fsum(history) / len(history)
-            # The bound is not below the mean, so a value up to the mean needs no deviation.
-            bound = None if value <= mean else self._bound(history, mean)
+        bound = self._bound(history, value)
         is_over = bound is not None and value > bound.value
         limit = bound.value if bound is not None and is_over else value
         history.append(max(-MAX_MAGNITUDE, min(MAX_MAGNITUDE, limit)))
         return bound if is_over else None
 
-    def _bound(self, history: Collection[float], mean: float) -> SpikeBound:
+    def _bound(self, history: Sequence[float], value: float = math.inf) -> SpikeBound | None:
+        """Return the bound of a history. None without one, or if the value cannot be over it."""
         count = len(history)
-        variance = math.fsum([(value - mean) * (value - mean) for value in history]) / (count - 1)
+        if count < self.min_history:
+            return None
+        mean = math.fsum(history) / count
+        # The bound for the smallest deviation. Rounding keeps the order, so no value below it is a spike.
+        if value <= mean + self.sigma * (MIN_RELATIVE_DEVIATION * abs(mean)):
+            return None
+        values = list(history)
+        variance = math.fsum([(value - mean) * (value - mean) for value in values]) / (count - 1)
         deviation = max(math.sqrt(variance), MIN_RELATIVE_DEVIATION * abs(mean))
         return SpikeBound(mean + self.sigma * deviation, mean, deviation, count)
 

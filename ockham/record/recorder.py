@@ -62,7 +62,7 @@ class Recorder:
     def set_measured(self, ctx: OccamContext) -> None:
         """Store the gauges that were measured for the hook that is about to run."""
         measured = ctx.measured_gauges
-        self._measured = {name: getattr(ctx, name) for name in GAUGES if name in measured}
+        self._measured = {name: getattr(ctx, name) for name in GAUGES if name in measured} if measured else {}
         self._measured_custom = dict(ctx.custom)
 
     def record_decision(self, decision: Decision) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import warnings
+
+import pytest
 import torch
 from safetensors.torch import load
 
@@ -38,3 +42,16 @@ def test_drift_needs_a_trained_matrix():
     assert TrainedWeights(model).has_matrix
     model.weight.requires_grad_(requires_grad=False)
     assert not TrainedWeights(model).has_matrix
+
+
+def test_saved_adapter_is_one_for_inference():
+    """The configuration of an adapter that is trained says otherwise. PEFT freezes an adapter by it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        peft = pytest.importorskip("peft", reason="peft is not installed")
+        plain = torch.nn.Sequential(torch.nn.Linear(4, 4))
+        model = peft.get_peft_model(plain, peft.LoraConfig(r=2, target_modules=["0"]))
+    assert model.peft_config["default"].inference_mode is False
+    files = make_checkpoint_files(model, TrainedWeights(model), {"iter_num": 3}).files
+    config = json.loads(files["adapter_config.json"])
+    assert (config["inference_mode"], config["r"], config["target_modules"]) == (True, 2, ["0"])
