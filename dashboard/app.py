@@ -13,7 +13,7 @@ import streamlit as st
 from dashboard.address import RUNS_PAGE
 from dashboard.data_source import renew_snapshot, show_error
 from dashboard.header import menu, page_header, page_title
-from dashboard.style import CSS
+from dashboard.style import CSS, SCRIPT
 from ockham.errors import OckhamError
 
 # Group -> (file in screens/, title, icon).
@@ -77,6 +77,7 @@ st.set_page_config(
     initial_sidebar_state=SIDEBAR_PIXELS,
 )
 st.html(CSS)
+st.container(key="script").html(SCRIPT, unsafe_allow_javascript=True)
 try:
     show_page()
 except OckhamError as error:

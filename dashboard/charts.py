@@ -21,15 +21,16 @@ from dashboard.style import (
     themed,
     tooltips,
 )
+from dashboard.words import outcome_name
 
-# Outcome of a candidate -> colour and shape.
+# Name of the outcome of a candidate -> colour and shape.
 OUTCOMES = {
-    "accepted": (UPDATE, "circle"),
-    "efficiency": (SKIP, "cross"),
-    "complexity": (CLAMP, "square"),
-    "quality": (ATTACK, "triangle-up"),
-    "finite": (NEUTRAL, "diamond"),
-    "baseline": (RELEASE, "triangle-down"),
+    outcome_name("accepted"): (UPDATE, "circle"),
+    outcome_name("efficiency"): (SKIP, "cross"),
+    outcome_name("complexity"): (CLAMP, "square"),
+    outcome_name("quality"): (ATTACK, "triangle-up"),
+    outcome_name("finite"): (NEUTRAL, "diamond"),
+    outcome_name("baseline"): (RELEASE, "triangle-down"),
 }
 # Position of a rate -> colour and shape. A rate without a band or with too few batches is not compared.
 BAND_POSITIONS = {
@@ -135,6 +136,7 @@ def funnel(table: pa.Table) -> alt.LayerChart:
 
 def oq_trend(table: pa.Table) -> alt.LayerChart:
     """Return a chart of the OQ of each candidate, relative to the first accepted one."""
+    table = _name_outcomes(table)
     base = (
         alt.Chart(table)
         .transform_filter("isValid(datum.gain)")
@@ -156,6 +158,7 @@ def oq_trend(table: pa.Table) -> alt.LayerChart:
 
 def pareto(table: pa.Table) -> alt.LayerChart:
     """Return a chart of validation loss against drift, with the Pareto frontier as a line."""
+    table = _name_outcomes(table)
     base = (
         alt.Chart(table)
         .transform_filter("isValid(datum.drift) && isValid(datum.loss)")
@@ -262,6 +265,11 @@ def _iteration_axis() -> alt.X:
 
 def _loss_axis(field: str) -> alt.Y:
     return alt.Y(field, title="validation loss, nats/token", scale=alt.Scale(zero=False))
+
+
+def _name_outcomes(table: pa.Table) -> pa.Table:
+    names = pa.array([outcome_name(outcome) for outcome in table["outcome"].to_pylist()], pa.string())
+    return table.set_column(table.column_names.index("outcome"), "outcome", names)
 
 
 def _outcome_encodings(table: pa.Table) -> dict[str, Any]:

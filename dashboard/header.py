@@ -32,6 +32,9 @@ from ockham.record.run_folder import RunFolder
 # Time between two looks at the result of the verification.
 REFRESH_SECONDS = 3.0
 MAX_BROKEN_SHOWN = 5
+# Pages whose content depends on the result of the verification.
+VERIFICATION_PAGES = ("checkpoints", "integrity")
+LOG_KEY = "header-log"
 # Pages that the search box opens.
 HIDDEN_PAGES = ("search",)
 MAX_TEXT_CHARACTERS = 300
@@ -94,7 +97,8 @@ def page_header(name: str, title: str) -> None:
         st.space("stretch")
         search_box()
     if run_id is not None:
-        _run_status(run_id)
+        st.session_state[LOG_KEY] = _log_result(run_id)
+        _run_status(run_id, is_live=name in VERIFICATION_PAGES)
     else:
         _fleet_status()
 
@@ -108,8 +112,16 @@ def _plain_text(text: str) -> None:
 
 
 @st.fragment(run_every=REFRESH_SECONDS)
-def _run_status(run_id: str) -> None:
-    """Show state, policy and log of a run. It is drawn again when the verification has a result."""
+def _run_status(run_id: str, *, is_live: bool) -> None:
+    """Show state, policy and log of a run. It is drawn again when the verification has a result.
+
+    Args:
+        run_id: The run.
+        is_live: Draw the whole page again when the result of the verification changes.
+
+    """
+    if is_live and st.session_state.get(LOG_KEY) != _log_result(run_id):
+        st.rerun()
     is_readable = run_id in (run_ids() or ())
     if not is_readable and run_id not in store().broken:
         show_facts([("", "run", "not found")])
@@ -119,6 +131,11 @@ def _run_status(run_id: str) -> None:
         _red_banner(f"Do not rely on this page. The log of {run_id} {state.headline}.", {run_id: state})
     facts = [*_run_facts(run_id), log_fact(state), *_key_facts(state)] if is_readable else [log_fact(state)]
     show_facts(facts)
+
+
+def _log_result(run_id: str) -> tuple[str, str, bool]:
+    state = run_verifier().state(run_id)
+    return run_id, state.status, state.is_current
 
 
 def _run_facts(run_id: str) -> list[tuple[str, str, str]]:
@@ -196,6 +213,9 @@ def _fleet_status() -> None:
         subject = "The log of 1 run is" if len(broken) == 1 else f"The logs of {len(broken):,} runs are"
         _red_banner(f"{subject} not intact. Do not rely on figures of these runs.", broken)
     show_facts([*fleet_facts(states), ("", "as of", f"{page_snapshot().read:%Y-%m-%d %H:%M:%S} UTC")])
+    # These pages do not follow live runs, so that a table does not change while it is read.
+    if store().version != page_snapshot().version and st.button("Show newer data", key="newer"):
+        st.rerun()
 
 
 def fleet_facts(states: Mapping[str, LogState]) -> list[tuple[str, str, str]]:

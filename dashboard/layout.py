@@ -38,7 +38,7 @@ def page_header(question: str, answer: str) -> None:
 
 def section(title: str, caption: str = "") -> None:
     """Show a section heading with an optional caption."""
-    st.subheader(title, anchor=False)
+    st.header(title, anchor=False)
     if caption:
         st.caption(caption)
 
@@ -60,6 +60,7 @@ def select_run(key: str = "run") -> str | None:
         _show_unknown_run(key, requested, names)
         return None
     if not names:
+        st.title("No runs yet", anchor=False)
         no_runs_hint()
         return None
     selected = requested or _default_run(key, names)
@@ -86,6 +87,7 @@ def _default_run(key: str, names: list[str]) -> str:
 
 def _show_unknown_run(key: str, requested: str, names: list[str]) -> None:
     error = store().broken.get(requested)
+    st.title("Run not readable" if error else "Run not found", anchor=False)
     if error:
         st.error("The run in this URL cannot be read.")
     else:

@@ -39,6 +39,26 @@ CSS = """<style>
   .ockham-facts .good > span:first-child { color: #69db7c; }
   .ockham-facts .bad { color: #ff8787; }
 }
+/* Captions and labels of axes: at least 4.5:1 on the background of each mode. */
+[data-testid=stCaptionContainer], [data-testid=stCaptionContainer] p, [data-testid=stMetric] label p {
+  color: #575757; opacity: 1;
+}
+[data-testid=stVegaLiteChart] :is(.role-axis-label, .role-axis-title, .role-legend-label) text {
+  fill: #575757;
+}
+@media (prefers-color-scheme: dark) {
+  [data-testid=stCaptionContainer], [data-testid=stCaptionContainer] p, [data-testid=stMetric] label p {
+    color: #b8b8b8;
+  }
+  [data-testid=stVegaLiteChart] :is(.role-axis-label, .role-axis-title, .role-legend-label) text {
+  fill: #b8b8b8;
+}
+}
+:is(a, button, summary, [role=tab], [role=button], .ockham-term):focus-visible {
+  outline: 2px solid #1C83CC !important; outline-offset: 2px;
+}
+.st-key-script, :has(> .st-key-script) { display: none; }
+.st-key-search { flex-wrap: nowrap; max-width: 100%; }
 .ockham-broken {
   padding: .6rem .9rem; border-radius: .4rem; background: #c92a2a; color: #fff; font-weight: 600;
 }
@@ -57,8 +77,32 @@ CSS = """<style>
 .st-key-run-metrics { min-height: 4.75rem; }
 @media (max-width: 640px) {
   [data-testid=stMainBlockContainer] { padding-left: 1rem; padding-right: 1rem; }
+  .st-key-search > :first-child { flex: 1 1 8rem; min-width: 0; width: auto !important; }
 }
 </style>"""
+# On a phone the menu covers the page, and Streamlit closes only its own menu after a choice.
+# Opening a page with parameters makes two history entries: parameters on the old page, then the new page. The
+# second one replaces the first one, if the reader did nothing in between.
+SCRIPT = """<script>
+if (!window.ockhamScript) {
+  window.ockhamScript = true;
+  document.addEventListener("click", (event) => {
+    if (window.innerWidth > 768 || !event.target.closest(".st-key-menu a")) return;
+    setTimeout(() => document.querySelector("[data-testid=stSidebarCollapseButton] button")?.click(), 0);
+  });
+  const push = history.pushState;
+  let last = null;
+  for (const kind of ["pointerdown", "keydown", "popstate"]) {
+    window.addEventListener(kind, () => { last = null; }, true);
+  }
+  history.pushState = function (state, title, url) {
+    const next = new URL(url, location.href);
+    const isSecond = last && next.search === last.search && next.pathname !== last.pathname;
+    (isSecond ? history.replaceState : push).call(history, state, title, url);
+    last = next;
+  };
+}
+</script>"""
 LINE_LEGEND = alt.Legend(
     orient="top", title=None, symbolType="stroke", symbolStrokeWidth=3, symbolSize=200, labelLimit=260
 )

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import streamlit as st
 
 from dashboard.data_source import TimedResult
-from dashboard.words import column_heading, column_help, reason_name
+from dashboard.words import column_heading, column_help, hook_name, reason_name
 from ockham.arrow_values import table_rows
 
 RATE_COLUMNS = (
@@ -63,7 +63,7 @@ def data_table(
 
     """
     visible = table.select(list(columns)) if columns else table
-    visible = add_reason_names(visible) if headings else visible
+    visible = add_plain_names(visible) if headings else visible
     options: dict[str, Any] = {"on_select": "rerun", "selection_mode": "single-row"} if selectable else {}
     event = st.dataframe(
         round_rates(visible),
@@ -100,8 +100,11 @@ def round_rates(table: pa.Table) -> pa.Table:
     return table
 
 
-def add_reason_names(table: pa.Table) -> pa.Table:
-    """Return the table with the plain name of each reason code in a column before it."""
+def add_plain_names(table: pa.Table) -> pa.Table:
+    """Return the table with the name of each reason code in a column before it, and with names of hooks."""
+    if "hook" in table.column_names:
+        hooks = pa.array([hook_name(hook) for hook in table["hook"].to_pylist()], pa.string())
+        table = table.set_column(table.column_names.index("hook"), "hook", hooks)
     if "reason_code" not in table.column_names or "reason" in table.column_names:
         return table
     codes = table["reason_code"].to_pylist()

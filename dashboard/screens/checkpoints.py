@@ -149,6 +149,7 @@ def page() -> None:
     """Show the page."""
     run_id = st.query_params.get("run")
     if run_id is not None and (not RUN_ID.fullmatch(run_id) or run_id not in (run_ids() or ())):
+        st.title("Run not found", anchor=False)
         st.error("The run in this URL was not found.")
         st.code(run_id[:300], language=None)
         return

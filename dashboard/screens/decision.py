@@ -15,6 +15,7 @@ from dashboard.decision_evidence import DecisionEvidence, check_decision
 from dashboard.layout import chart, page_header, parse_number, query_details, section, select_run
 from dashboard.metric_cards import first_row
 from dashboard.tables import data_table, query_table
+from dashboard.words import glossary_line, reason_label
 from ockham.errors import OckhamError
 from ockham.record.proofs import prove_inclusion
 from ockham.record.run_folder import RunFolder
@@ -44,14 +45,14 @@ def format_number(value: float | None) -> str:
 
 def search_page() -> None:
     """Show the page without a decision in the URL: select one by iteration, or enter its ID."""
-    page_header(QUESTION, "Select an iteration and one of its decisions, or enter the ID of a decision.")
     run_id = select_run()
+    if run_id is None:
+        return
+    page_header(QUESTION, "Select an iteration and one of its decisions, or enter the ID of a decision.")
     left, right = st.columns([1, 2])
     decision_id = right.text_input("Decision ID", key="decision-id").strip().lower()
     if decision_id:
         open_decision(decision_id)
-    if run_id is None:
-        return
     requested = parse_number(st.query_params.get("iter", ""))
     last = first_row("iteration_range", run_id).get("last") or 0
     iteration = int(
@@ -91,7 +92,7 @@ def open_decision(decision_id: str) -> None:
 def sentence(row: dict[str, Any]) -> str:
     """Return the decision as text."""
     text = f"Iteration {row['iter_num']:,}: {row['plugin']} decided {row['action']}"
-    text += f" because of {row['reason_code']}"
+    text += f" because: {reason_label(row['reason_code'])}"
     observed = format_number(row["observed"])
     threshold = format_number(row["threshold"])
     margin = row["margin"]
@@ -150,6 +151,20 @@ def chain_section(row: dict[str, Any]) -> None:
         alt="Decisions in the order of the chain.",
     )
     query_details(batch, "chain")
+
+
+def checkpoint_section(decision_id: str) -> None:
+    """Show the checkpoints that the decision accepted, with a link to their files."""
+    result = query_or_error(run_page_query, "decision_checkpoints", id=decision_id)
+    for row in result.rows() if result is not None else ():
+        pruned = ", pruned" if row["pruned"] else ""
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.text(
+                f"Checkpoint {row['snapshot_id']}{pruned}, SHA-256 of the weights {row['weights_sha256']}",
+                width="content",
+            )
+            parameters = {"run": row["run_id"], "checkpoint": row["snapshot_id"]}
+            st.page_link("screens/checkpoints.py", label="Show its files", query_params=parameters)
 
 
 def neighbour_links(row: dict[str, Any]) -> None:
@@ -243,6 +258,7 @@ def decision_page(requested: str) -> None:
     evidence = evidence_section(row)
     if row["meaning"]:
         st.text(row["meaning"])
+    checkpoint_section(row["decision_id"])
     neighbour_links(row)
     margin_section(row, result)
     chain_section(row)
@@ -252,6 +268,7 @@ def decision_page(requested: str) -> None:
         table = pa.table({"name": pa.array(names), "value": pa.array(values, pa.float64())})
         data_table(table, "numbers", width=420)
     proof_section(row, evidence)
+    glossary_line("decision", "reason code", "chain", "knob", "shadow", "tree head")
 
 
 def unknown_decision_page(requested: str) -> None:

@@ -13,6 +13,7 @@ from dashboard.data_source import query_or_error, run_page_query
 from dashboard.layout import auto_refresh, chart_section, page_header, section, select_run
 from dashboard.metric_cards import band_sentence, first_row
 from dashboard.tables import query_table
+from dashboard.words import glossary_line
 
 QUESTION = "Is the update rate of the gate in its band?"
 run_id = select_run()
@@ -113,6 +114,7 @@ def draw() -> None:
     rate_section(row)
     margin_section()
     reasons_section()
+    glossary_line("update, skip", "update rate", "band", "shadow", "reason code")
 
 
 auto_refresh(draw, run_id)

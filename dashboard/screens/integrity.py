@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 from typing import Any
 
@@ -11,6 +12,8 @@ import streamlit as st
 from dashboard.data_source import folder_state, query_or_error, run_page_query, run_sql, runs_folder
 from dashboard.layout import page_header, query_details, section, select_run
 from dashboard.tables import data_table
+from dashboard.verifier import read_report, run_verifier
+from dashboard.words import glossary_line
 from ockham.errors import OckhamError
 from ockham.record.run_folder import RunFolder
 from ockham.record.tlog.note import VerifierKey, parse_key
@@ -22,7 +25,9 @@ QUESTION = "Is this run intact?"
 # Larger runs are verified on request. This many events take about one second.
 MAX_EVENTS_ON_OPEN = 50_000
 EVENTS_PER_SECOND = 40_000
-MAX_LINES_PER_CLASS = 20
+MAX_LINES_PER_CLASS = 40
+# Causes that are shown at once. The others are folded.
+MAX_CAUSES = 3
 run_id = select_run()
 if run_id is None:
     st.stop()
@@ -66,6 +71,9 @@ def cached_verification(events: int, pins: list[bytes], keys: list[VerifierKey])
     """Return the verification report. It is computed again when a file of the run has changed."""
     digest = hashlib.sha256(b"\0".join([*pins, *(str(key).encode() for key in keys)])).hexdigest()
     cache_key = f"verified-{run_id}-{run_state}-{digest}"
+    known = run_verifier().report(str(run_id), run_state)
+    if known is not None and not pins and not keys:
+        return known
     if cache_key not in st.session_state:
         bar = st.progress(0.0, "Verifying all bytes. Use Stop, or leave the page, to cancel.")
         stop = st.empty()
@@ -82,28 +90,37 @@ def cached_verification(events: int, pins: list[bytes], keys: list[VerifierKey])
     return cached
 
 
-def report_sentence(report: dict[str, Any]) -> str:
-    """Return the answer of the page."""
-    signed, events, pinned = (
-        sum(log[name] for log in report["logs"]) for name in ("signed", "events", "pinned")
-    )
+def report_sentence(report: dict[str, Any], *, has_keys: bool = False) -> str:
+    """Return the answer of the page: how much the result is worth, or the first problem.
+
+    Args:
+        report: Verification report.
+        has_keys: The reader has given a verifier key or pins.
+
+    """
+    state = read_report(report, dt.datetime.now(dt.UTC))
     failed = _failed_classes(report)
     if report["sound"]:
-        result = "Yes"
+        result = "Consistent, but only with a key that came with the run"
+        if has_keys:
+            result = "Yes. The log agrees with the key or pins that were given"
+        elif state.is_own_key:
+            result = "Yes. The log is signed by this machine's key"
     elif failed == ["derived"]:
         result = "The log is intact, but its Parquet files do not match; rebuild them with `ockham repair`"
     else:
-        result = "No: " + ", ".join(failed)
-    return f"{result}. {signed:,} of {events:,} events are signed, {pinned:,} pinned."
+        first = "" if state.sequence is None else f". The first one is at event {state.sequence:,}"
+        result = f"No: {', '.join(failed)}{first}"
+    return f"{result}. {state.signed:,} of {state.events:,} events are signed, {state.pinned:,} pinned."
 
 
 def _failed_classes(report: dict[str, Any]) -> list[str]:
-    return [kind for kind in report["counts"] if kind not in NOTE_CLASSES]
+    return [kind for kind in CLASS_DESCRIPTIONS if kind in report["counts"] and kind not in NOTE_CLASSES]
 
 
-def show_findings(report: dict[str, Any]) -> None:
+def show_findings(report: dict[str, Any], *, has_keys: bool) -> None:
     """Show the findings by class, and the number of signed and pinned events."""
-    page_header(QUESTION, report_sentence(report))
+    page_header(QUESTION, report_sentence(report, has_keys=has_keys))
     totals = {
         label: sum(log[name] for log in report["logs"])
         for label, name in (("Events", "events"), ("Signed", "signed"), ("Pinned", "pinned"))
@@ -112,8 +129,9 @@ def show_findings(report: dict[str, Any]) -> None:
     with st.container(horizontal=True):
         for label, value in totals.items():
             st.metric(label, f"{value:,}", border=True, width=168)
-    for kind, count in sorted(report["counts"].items(), key=lambda item: (item[0] in NOTE_CLASSES, item[0])):
-        _show_finding_class(report, kind, count)
+    for kind in CLASS_DESCRIPTIONS:
+        if kind in report["counts"]:
+            _show_finding_class(report, kind, report["counts"][kind])
     section("Logs")
     data_table(pa.Table.from_pylist(report["logs"]), "logs", alt="Logs, one per attempt and rank.")
     st.text("Checked: " + ", ".join(f"{number:,} {name}" for name, number in report["checked"].items()))
@@ -125,15 +143,27 @@ def _show_finding_class(report: dict[str, Any], kind: str, count: int) -> None:
         st.info(f"Note, {message}")
     else:
         st.error(message)
-    lines = [
-        f"{finding['place']}: {finding['message']}"[:400]
-        for finding in report["findings"]
-        if finding["kind"] == kind
-    ]
-    text = "\n".join(lines[:MAX_LINES_PER_CLASS])
-    if count > MAX_LINES_PER_CLASS:
-        text += f"\n... and {count - MAX_LINES_PER_CLASS} more"
-    st.code(text, language=None, wrap_lines=True)
+    groups = group_findings(report, kind)
+    st.code("\n".join(groups[:MAX_CAUSES]), language=None, wrap_lines=True)
+    if len(groups) > MAX_CAUSES:
+        with st.expander(f"{len(groups) - MAX_CAUSES:,} more causes"):
+            text = "\n".join(groups[MAX_CAUSES:MAX_LINES_PER_CLASS])
+            hidden = len(groups) - MAX_LINES_PER_CLASS
+            text += f"\n... and {hidden} more" if hidden > 0 else ""
+            st.code(text, language=None, wrap_lines=True)
+
+
+def group_findings(report: dict[str, Any], kind: str) -> list[str]:
+    """Return one line for each cause: its first finding, and the number of further ones."""
+    causes: dict[object, list[dict[str, Any]]] = {}
+    for number, finding in enumerate(report["findings"]):
+        if finding["kind"] == kind:
+            causes.setdefault(finding["cause"] or number, []).append(finding)
+    lines = []
+    for findings in causes.values():
+        line = f"{findings[0]['place']}: {findings[0]['message']}"[:400]
+        lines.append(line if len(findings) == 1 else f"{line} (and {len(findings) - 1} more like it)")
+    return lines
 
 
 def replay_section() -> None:
@@ -198,13 +228,14 @@ def verification_section(events: int) -> None:
             st.code(str(error), language=None)
         return
     with output:
-        show_findings(report)
+        show_findings(report, has_keys=bool(pins or keys))
 
 
 def page() -> None:
     """Show the page."""
     events = count_events()
-    if events > MAX_EVENTS_ON_OPEN and not st.session_state.get(START_KEY):
+    is_known = run_verifier().report(str(run_id), run_state) is not None
+    if events > MAX_EVENTS_ON_OPEN and not is_known and not st.session_state.get(START_KEY):
         seconds = events / EVENTS_PER_SECOND
         page_header(
             QUESTION,
@@ -218,6 +249,7 @@ def page() -> None:
         verification_section(events)
     gaps_section()
     replay_section()
+    glossary_line("verify", "tree head", "pin", "replay")
 
 
 page()

@@ -11,6 +11,7 @@ from dashboard.data_source import TimedResult, query_or_error, run_page_query
 from dashboard.layout import auto_refresh, chart_section, page_header, section, select_run
 from dashboard.metric_cards import band_sentence, first_row
 from dashboard.tables import query_table
+from dashboard.words import glossary_line
 
 QUESTION = "Which checkpoints were accepted, and did the Occam Quotient improve?"
 run_id = select_run()
@@ -116,6 +117,10 @@ def draw() -> None:
         "Validation loss against drift of each candidate, by outcome. Dashed line: Pareto frontier.",
     )
     near_misses_section()
+    st.page_link(
+        "screens/checkpoints.py", label="Checkpoints and their files", query_params={"run": str(run_id)}
+    )
+    glossary_line("Occam Quotient (OQ)", "accept rate", "drift", "checkpoint", "band")
 
 
 auto_refresh(draw, run_id)

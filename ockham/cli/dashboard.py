@@ -21,7 +21,7 @@ try:
 except KeyboardInterrupt:
     raise SystemExit(130)
 """
-THEME = {"primaryColor": "#1C83CC", "headingFontSizes": '["1.9rem", "1.35rem", "1.15rem"]'}
+THEME = {"primaryColor": "#1C83CC", "headingFontSizes": '["1.9rem", "1.2rem", "1.05rem"]'}
 
 
 def register(app: typer.Typer) -> None:

@@ -151,3 +151,13 @@ def test_search_without_or_with_several_matches_lists_them(open_page, tmp_path, 
     assert test.text[0].value == "Nothing has this name, ID or digest."
     assert test.code[0].value == "**<b>nothing</b>**"
     assert not test.exception
+
+
+def test_decision_page_names_the_checkpoint_it_accepted(open_page, tmp_path, run):
+    """Name and digest of the weights are on the page of the decision, with a link to the files."""
+    data = saved_events(run)[0]
+    test = open_page(tmp_path, "decision", decision=data["decision_id"])
+    expected = f"Checkpoint {data['snapshot_id']}, SHA-256 of the weights {data['weights_sha256']}"
+    assert expected in [text.value for text in test.text]
+    queries = [link.proto.query_string for link in test.get("page_link")]
+    assert f"run=first&checkpoint={data['snapshot_id']}" in queries

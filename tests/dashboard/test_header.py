@@ -9,6 +9,7 @@ import logging
 import re
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from dashboard import verifier
 from dashboard.address import RUN_PAGES
@@ -196,3 +197,34 @@ def test_states_of_many_runs_do_not_read_their_files(tmp_path, monkeypatch):
         "a": "verified",
         "b": "not verified",
     }
+
+
+def test_page_across_runs_offers_newer_data_instead_of_changing(tmp_path, monkeypatch):
+    """The figures stay those of the moment in the header, until the reader asks for newer ones."""
+
+    def page():
+        import os
+
+        import streamlit as st
+
+        from dashboard import data_source, header
+        from tests.helpers.runs import make_run
+
+        data_source.SCAN_INTERVAL_SECONDS = 0.0
+        data_source.renew_snapshot()
+        if "written" not in st.session_state:
+            st.session_state["written"] = True
+            make_run(os.environ["OCKHAM_RUNS"], "second", batches=12)
+        header._fleet_status()
+        st.text(str(len(header.run_ids())))
+
+    monkeypatch.setattr("dashboard.data_source.SCAN_INTERVAL_SECONDS", 0.5)
+    monkeypatch.setenv("OCKHAM_RUNS", str(tmp_path))
+    monkeypatch.setenv("OCKHAM_ODR", str(tmp_path / "no-odr"))
+    make_run(tmp_path, "first", batches=12)
+    test = AppTest.from_function(page).run()
+    assert not test.exception
+    assert test.text[0].value == "1"
+    test = test.button(key="newer").click().run()
+    assert test.text[0].value == "2"
+    assert not test.button

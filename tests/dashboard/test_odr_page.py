@@ -72,5 +72,5 @@ def test_markup_in_a_record_is_not_rendered(open_record):
     test = open_record(source, "ODR-0001")
     assert not test.exception
     assert any(hostile in text.value for text in test.text)
-    assert not any("onerror" in block.value for block in (*test.markdown, *test.caption, *test.subheader))
+    assert not any("onerror" in block.value for block in (*test.markdown, *test.caption, *test.header))
     assert not any("<b>x</b>" in block.proto.body for block in test.get("html"))

@@ -99,7 +99,7 @@ def test_unknown_run_in_url_shows_error_and_no_other_run(open_page, runs, page, 
     assert not test.exception
     assert test.error
     assert test.code[0].value == name[:300]
-    assert not test.title
+    assert [title.value for title in test.title] == ["Run not found"]
 
 
 def test_decision_url_shows_sentence_chain_and_provenance(open_page, runs):
@@ -108,7 +108,7 @@ def test_decision_url_shows_sentence_chain_and_provenance(open_page, runs):
         "select * from gate_decisions where run_id = 'first' and action = 'SKIP' limit 1"
     )[0]
     test = open_page(runs, "decision", decision=row["decision_id"])
-    expected = f"Iteration {row['iter_num']}: gate decided SKIP because of BELOW_THRESHOLD"
+    expected = f"Iteration {row['iter_num']}: gate decided SKIP because: loss below the threshold (BELOW"
     assert expected in test.text[0].value
     provenance, command = (
         next(code for code in test.code if word in code.value) for word in ("decision   ", "ockham prove")
@@ -198,6 +198,22 @@ def test_integrity_page_reports_tampering(open_page, tmp_path):
     segment.write_bytes(b"".join(lines[:-2]))
     test = open_page(tmp_path, "integrity")
     assert test.text[0].value.startswith("No: tampering")
+    lines = [code.value for code in test.code if "signed" in code.value]
+    assert len(lines[0].splitlines()) == 1, "findings of one cause are one line"
+
+
+def test_integrity_page_grades_a_run_by_whose_key_signed_it(open_page, tmp_path, monkeypatch):
+    """A key that came with the run proves only that the run agrees with itself."""
+    make_run(tmp_path / "runs", "a", batches=10)
+    own = str(load_or_create_signer().verifier)
+    assert (
+        open_page(tmp_path / "runs", "integrity").text[0].value.startswith("Yes. The log is signed by this")
+    )
+    monkeypatch.setenv("OCKHAM_KEY_DIR", str(tmp_path / "other"))
+    test = open_page(tmp_path / "runs", "integrity")
+    assert test.text[0].value.startswith("Consistent, but only with a key that came with the run.")
+    test.text_input(key="key").set_value(own)
+    assert test.run().text[0].value.startswith("Yes. The log agrees with the key or pins that were given.")
 
 
 @pytest.mark.parametrize("times", ["new", "old"])

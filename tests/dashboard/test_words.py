@@ -9,7 +9,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from dashboard import words
-from dashboard.tables import add_reason_names, column_formats
+from dashboard.tables import add_plain_names, column_formats
 from ockham import resources
 from ockham.catalog.run_tables import reason_codes_table
 
@@ -51,9 +51,11 @@ def test_glossary_equals_that_of_the_documentation():
 
 def test_table_shows_plain_name_next_to_reason_code():
     """The name is in the column before the code. A row without a code has no name."""
-    table = pa.table({"n": [1, 2], "reason_code": ["SURPRISING", None]})
-    shown = add_reason_names(table)
-    assert shown.column_names == ["n", "reason", "reason_code"]
+    hooks = ["on_batch_start", "on_evaluate"]
+    table = pa.table({"hook": hooks, "reason_code": ["SURPRISING", None]})
+    shown = add_plain_names(table)
+    assert shown.column_names == ["hook", "reason", "reason_code"]
+    assert shown["hook"].to_pylist() == ["before the update", "evaluation"]
     assert shown["reason"].to_pylist() == ["loss above the threshold", None]
 
 
