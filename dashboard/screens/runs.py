@@ -6,6 +6,7 @@ from typing import Any
 
 import altair as alt
 import pyarrow as pa
+import pyarrow.compute as pc
 import streamlit as st
 
 from dashboard.data_source import TimedResult, query_or_error, run_page_query, run_sql
@@ -52,7 +53,7 @@ def runs_table(result: TimedResult) -> list[str]:
     names = result.table["run_id"].to_pylist()
     states = run_verifier().states(names)
     logs = pa.array([log_label(states[name]) for name in names], pa.string())
-    table = round_rates(result.table.append_column("log", logs))
+    table = round_rates(result.table.add_column(1, "log", logs))
     links = pa.array([f"run?run={name}" for name in names], pa.string())
     formats = column_formats(table)
     formats["run_id"] = st.column_config.LinkColumn("run", display_text=r"run=(.*)$", pinned=True)
@@ -100,7 +101,10 @@ def comparison_sentence(rows: list[dict[str, Any]], basis: str) -> str:
     best = measured[0]
     unit = "tokens" if basis == "tokens" else "iterations"
     length = best["equal_length"] + (0 if basis == "tokens" else 1)
+    equally_good = sum(row["equal_loss"] == best["equal_loss"] for row in measured)
     best_text = f"{best['run_id']} has the lowest validation loss: {best['equal_loss']:.4f}"
+    if equally_good > 1:
+        best_text = f"{equally_good:,} runs have the same lowest validation loss: {best['equal_loss']:.4f}"
     text = f"After {length:,} {unit} each, {best_text}."
     if len({row["last_iter"] for row in rows}) > 1:
         text += " The runs have different lengths. Later evaluations are not compared."
@@ -158,7 +162,13 @@ def comparison_section(chosen: list[str]) -> None:
     shown = result._replace(table=countable_savings(result.table))
     query_table(shown, "equal", alt="Chosen runs after the same length.")
     section("Cost and quality", "Lower left is better.")
-    chart(lambda: cost_chart(shown.table), shown, "cost", "Compute and validation loss of each chosen run.")
+    measured = shown._replace(table=shown.table.filter(pc.is_valid(shown.table["forward_passes"])))
+    chart(
+        lambda: cost_chart(measured.table),
+        measured,
+        "cost",
+        "Compute and validation loss of each chosen run.",
+    )
     section("Savings per group", "Mean of the runs that count, over their whole length, with 95 % intervals.")
     groups = group_savings(result.rows(), group_by)
     if baseline is None:
