@@ -25,18 +25,12 @@ def group_savings(rows: Iterable[Mapping[str, Any]], group_by: str) -> pa.Table:
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         groups.setdefault(str(row[group_by] or "none"), []).append(row)
+    counts = dict.fromkeys(("runs", "runs_that_count"), pa.int64())
+    shares = dict.fromkeys(("compute_saved", "compute_saved_low", "compute_saved_high"), pa.float64())
+    columns: dict[str, pa.DataType] = {group_by: pa.string(), **counts, **shares}
     return pa.Table.from_pylist(
         [{group_by: name, **_summary(members)} for name, members in sorted(groups.items())],
-        pa.schema(
-            [
-                (group_by, pa.string()),
-                ("runs", pa.int64()),
-                ("runs_that_count", pa.int64()),
-                ("compute_saved", pa.float64()),
-                ("compute_saved_low", pa.float64()),
-                ("compute_saved_high", pa.float64()),
-            ]
-        ),
+        pa.schema([pa.field(name, kind) for name, kind in columns.items()]),
     )
 
 

@@ -50,7 +50,7 @@ def show_filter() -> dict[str, Any]:
 
 def runs_table(result: TimedResult) -> list[str]:
     """Show the runs with links, and return the IDs of the chosen runs. The address contains them."""
-    names = result.table["run_id"].to_pylist()
+    names = [str(row["run_id"]) for row in result.rows()]
     states = run_verifier().states(names)
     logs = pa.array([log_label(states[name]) for name in names], pa.string())
     table = round_rates(result.table.add_column(1, "log", logs))
@@ -136,7 +136,8 @@ def cost_chart(table: pa.Table) -> alt.Chart:
         shape=alt.Shape("policy:N", title="policy"),
         tooltip=["run_id:N", "policy:N", "forward_passes:Q", "equal_loss:Q", "savings:N"],
     )
-    return themed(encoded)
+    themed_chart: alt.Chart = themed(encoded)
+    return themed_chart
 
 
 def comparison_section(chosen: list[str]) -> None:
