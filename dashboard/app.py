@@ -29,6 +29,7 @@ PAGES = {
         ("integrity", "Integrity", "lock"),
     ),
     "Across runs": (
+        ("runs", "Runs", "table_chart"),
         ("compare", "Compare", "compare_arrows"),
         ("value", "Value", "savings"),
         ("odr", "Decision records", "description"),
