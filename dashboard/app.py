@@ -18,7 +18,7 @@ from ockham.errors import OckhamError
 
 # Group -> (file in screens/, title, icon).
 PAGES = {
-    "": (("overview", "Overview", "dashboard"),),
+    "": (("runs", "Runs", "table_chart"),),
     "One run": (
         ("run", "Run", "timeline"),
         ("decision", "Decision", "gavel"),
@@ -29,9 +29,6 @@ PAGES = {
         ("integrity", "Integrity", "lock"),
     ),
     "Across runs": (
-        ("runs", "Runs", "table_chart"),
-        ("compare", "Compare", "compare_arrows"),
-        ("value", "Value", "savings"),
         ("odr", "Decision records", "description"),
         ("sql", "SQL", "database"),
         ("search", "Search", "search"),

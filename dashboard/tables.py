@@ -18,6 +18,10 @@ RATE_COLUMNS = (
     "compute_saved",
     "compute_saved_low",
     "compute_saved_high",
+    "compute_saved_to_floor",
+    "compute_saved_to_floor_low",
+    "compute_saved_to_floor_high",
+    "time_saved",
     "share",
     "update_low",
     "update_high",
@@ -35,6 +39,11 @@ COUNT_COLUMNS = (
     "signed",
     "pinned",
     "unsigned_events",
+    "iterations",
+    "all_iterations",
+    "compute",
+    "runs",
+    "runs_that_count",
 )
 
 

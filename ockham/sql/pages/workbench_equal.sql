@@ -1,35 +1,40 @@
--- How do runs compare after the same length, and whose savings count?
+-- How do runs compare after the same length?
 -- runs: IDs of the runs
--- baseline: ID of the run whose loss sets the quality floor, or empty
--- margin: added to the loss of the baseline, nats/token
--- basis: iterations or tokens
-with points as (
-    select run_id, val_loss, iter_num, case when $basis = 'tokens' then tokens_seen else iter_num end as position
-    from contexts
-    where hook = 'on_evaluate' and counted and isfinite(val_loss) and list_contains($runs::varchar[], run_id)
-), common as (
-    select min(last) as last from (select max(position) as last from points group by run_id)
+-- basis: iterations, tokens or compute
+with batches as (
+    select run_id, iter_num, tokens_seen, updated, seconds['forward'] as forward, seconds['backward'] as backward, seconds['optimizer'] as optimizer
+    from current_batches where list_contains($runs::varchar[], run_id)
+), prices as (
+    select avg(backward) / avg(forward) as backward, coalesce(avg(optimizer), 0) / avg(forward) as optimizer
+    from batches having avg(forward) > 0 and count(backward) > 0
+), steps as (
+    select run_id, iter_num, count(*) as batches, count(*) filter (updated) as updates, max(tokens_seen) as tokens
+    from batches group by run_id, iter_num
+), costs as (
+    select s.run_id, s.iter_num, nullif(max(s.tokens) over reached, 0) as tokens,
+        sum(s.batches + s.updates * p.backward + t.stepped::int * p.optimizer) over reached as compute
+    from steps s join current_steps t using (run_id, iter_num) left join prices p on true
+    window reached as (partition by s.run_id order by s.iter_num)
+), positions as (
+    select *, case $basis when 'tokens' then tokens when 'compute' then compute else iter_num + 1 end as position from costs
+), losses as (
+    select run_id, iter_num, arg_max(val_loss, (attempt, sequence)) as val_loss
+    from evaluations where counted and list_contains($runs::varchar[], run_id) group by run_id, iter_num
+), points as (
+    select e.run_id, e.val_loss, p.position
+    from losses e asof join positions p on p.run_id = e.run_id and p.iter_num <= e.iter_num
+    where isfinite(e.val_loss) and p.position is not null
+), shortest as (
+    select arg_min(run_id, (last, run_id)) as shortest_run, min(last) as equal_length
+    from (select run_id, max(position) as last from points group by run_id)
 ), equal as (
-    select run_id, min(val_loss) as equal_loss, max(iter_num) as equal_iter
-    from points, common where position <= last group by run_id
+    select run_id, min(val_loss) as equal_loss from points, shortest where position <= equal_length group by run_id
 ), spent as (
-    select c.run_id, count(*) as batches, count(*) filter (c.updated) as updates
-    from current_batches c join equal e using (run_id) where c.iter_num <= e.equal_iter group by c.run_id
-), floor as (
-    select e.equal_loss + $margin as loss, r.data_sha256 from equal e join runs r using (run_id) where e.run_id = $baseline
+    select run_id, max(compute) as compute, max(iter_num) + 1 as iterations from positions, shortest where position <= equal_length group by run_id
 )
-select r.run_id, r.policy, r.data, (select last from common) as equal_length, e.equal_loss, s.last_iter,
-    p.batches + p.updates * s.backward_over_forward as forward_passes, f.loss as quality_floor,
-    case
-        when r.run_id = $baseline then 'baseline'
-        when f.loss is null then 'no quality floor'
-        when r.data_sha256 is distinct from f.data_sha256 or r.data_sha256 is null then 'not comparable: other or unknown data'
-        when e.equal_loss is null then 'not comparable: no loss at this length'
-        when e.equal_loss > f.loss then 'does not count: above the quality floor'
-        when s.compute_saved is null then 'not known'
-        else 'counts'
-    end as savings,
-    s.compute_saved, s.compute_saved_low, s.compute_saved_high, r.data_sha256
-from runs r join run_summary s using (run_id) left join equal e using (run_id) left join spent p using (run_id) left join floor f on true
+select r.run_id, r.policy, r.policy_revision, r.data, r.data_sha256, r.seed, e.equal_loss, p.iterations, p.compute, h.equal_length, h.shortest_run,
+    l.last_iter + 1 as all_iterations
+from runs r left join equal e using (run_id) left join spent p using (run_id) left join shortest h on true
+left join (select run_id, max(iter_num) as last_iter from steps group by run_id) l using (run_id)
 where list_contains($runs::varchar[], r.run_id)
 order by e.equal_loss nulls last, r.run_id
