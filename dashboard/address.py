@@ -12,7 +12,7 @@ from dashboard.data_source import query_or_error, run_page_query, run_sql
 # Pages about one run, by the name of their file in screens/.
 RUN_PAGES = ("run", "decision", "gate", "control", "memory", "integrity", "checkpoints")
 # Page with the list of runs, which an address without a path opens.
-RUNS_PAGE = "overview"
+RUNS_PAGE = "runs"
 RANGE_PARAMETERS = ("from", "to")
 
 

@@ -20,7 +20,7 @@ from ockham.errors import OckhamError
 
 # Group -> (file in screens/, title, icon).
 PAGES = {
-    "": (("overview", "Overview", "dashboard"),),
+    "": (("runs", "Runs", "table_chart"),),
     "One run": (
         ("run", "Run", "timeline"),
         ("decision", "Decision", "gavel"),
@@ -31,8 +31,6 @@ PAGES = {
         ("integrity", "Integrity", "lock"),
     ),
     "Across runs": (
-        ("compare", "Compare", "compare_arrows"),
-        ("value", "Value", "savings"),
         ("odr", "Decision records", "description"),
         ("sql", "SQL", "database"),
         ("search", "Search", "search"),

@@ -12,7 +12,6 @@ from dashboard.style import (
     ATTACK,
     CHART_HEIGHT,
     CLAMP,
-    LINE_LEGEND,
     NEUTRAL,
     POINT_LEGEND,
     RELEASE,
@@ -176,24 +175,6 @@ def pareto(table: pa.Table) -> alt.LayerChart:
         **_outcome_encodings(table), tooltip=tooltips(iter=",d", outcome="", loss=".4f", drift=".4f")
     )
     return themed(frontier + points, 280)
-
-
-def loss_comparison(table: pa.Table, names: list[str]) -> alt.Chart:
-    """Return a chart of the validation losses of two runs. The first of *names* is blue."""
-    colours = alt.Scale(domain=names, range=[UPDATE, SKIP])
-    dashes = alt.Scale(domain=names, range=[[1, 0], [5, 3]])
-    lines = (
-        alt.Chart(table)
-        .mark_line(point=True)
-        .encode(
-            x=_iteration_axis(),
-            y=_loss_axis("val_loss:Q"),
-            color=alt.Color("run_id:N", legend=LINE_LEGEND, scale=colours),
-            strokeDash=alt.StrokeDash("run_id:N", legend=LINE_LEGEND, scale=dashes),
-            tooltip=tooltips(run_id="", iter=",d", val_loss=".4f"),
-        )
-    )
-    return themed(lines, 300)
 
 
 def bullet(observed: float, threshold: float) -> alt.LayerChart:

@@ -10,7 +10,7 @@ from dashboard.data_source import query_or_error, run_page_query
 from ockham.savings import SAVINGS_REASONS
 
 # With fewer batches or evaluations a rate is not compared with its band. The same limits are in
-# attention.sql, bands.sql and `ockham train`.
+# workbench.sql, bands.sql and `ockham train`.
 MIN_BATCHES = 200
 MIN_EVALUATIONS = 20
 

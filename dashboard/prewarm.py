@@ -56,6 +56,8 @@ def _run_queries() -> None:
         newest = ask("select run_id from runs order by created desc, run_id")
         if not newest:
             return
+        # The start page.
+        ask(load_page_query("workbench").sql)
         run = str(newest[0]["run_id"])
         [limits] = ask(load_page_query("iteration_range").sql, run=run)
         if not limits["batches"]:

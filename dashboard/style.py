@@ -114,9 +114,6 @@ if (!window.ockhamScript) {
   };
 }
 </script>"""
-LINE_LEGEND = alt.Legend(
-    orient="top", title=None, symbolType="stroke", symbolStrokeWidth=3, symbolSize=200, labelLimit=260
-)
 POINT_LEGEND = alt.Legend(orient="top", title=None, labelLimit=260, columns=2)
 
 

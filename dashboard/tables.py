@@ -27,6 +27,10 @@ RATE_COLUMNS = (
     "compute_saved",
     "compute_saved_low",
     "compute_saved_high",
+    "compute_saved_to_floor",
+    "compute_saved_to_floor_low",
+    "compute_saved_to_floor_high",
+    "time_saved",
     "share",
     "update_low",
     "update_high",
@@ -44,6 +48,11 @@ COUNT_COLUMNS = (
     "signed",
     "pinned",
     "unsigned_events",
+    "iterations",
+    "all_iterations",
+    "compute",
+    "runs",
+    "runs_that_count",
 )
 # Column with codes -> function that returns the plain name of a code.
 PLAIN_NAMES = {

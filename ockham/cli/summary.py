@@ -117,7 +117,7 @@ def print_complete(run_id: str, steps: int) -> None:
 
 
 def _format_rate(name: str, rate: float, band: Sequence[float] | None, counts: RunCounters) -> str:
-    """Return a rate and its target band. Few batches are not rated, as on the pages (attention.sql)."""
+    """Return a rate and its target band. Few batches are not rated, as on the pages (workbench.sql)."""
     count, noun = counts.finite, "batches"
     if name == "accept_rate":
         count, noun = counts.evaluations, "evaluations"

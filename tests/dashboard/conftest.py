@@ -51,7 +51,7 @@ def open_page(monkeypatch, tmp_path):
         monkeypatch.setenv("OCKHAM_RUNS", str(runs))
         monkeypatch.setenv("OCKHAM_ODR", str(tmp_path / "no-odr"))
         test = AppTest.from_file(str(resources.data_root() / "dashboard" / "app.py"), default_timeout=60)
-        if page != "overview":
+        if page != "runs":
             test.switch_page(f"screens/{page}.py")
         for key, value in query.items():
             test.query_params[key] = value

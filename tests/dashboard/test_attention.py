@@ -1,4 +1,4 @@
-"""Runs that the overview page lists under "Needs attention"."""
+"""Runs that the page Runs marks as "needs attention"."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ NEVER_ACCEPTED = ("never accepted a checkpoint in 20 evaluations", "memory")
 
 
 def query_attention(runs):
-    return [(row["what"], row["page"]) for row in Catalog(runs).rows(load_page_query("attention").sql)]
+    rows = Catalog(runs).rows(load_page_query("workbench").sql)
+    return [pair for row in rows for pair in zip(row["attention"], row["attention_pages"], strict=True)]
 
 
 def train(folder, policy, batches, evaluation_interval, overrides=()):

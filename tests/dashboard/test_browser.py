@@ -95,15 +95,13 @@ def is_local(url):
 @pytest.mark.parametrize(
     ("link", "has_chart"),
     [
-        ("Overview", False),
+        ("Runs", False),
         ("Run", True),
         ("Decision", False),
         ("Gate", True),
         ("Control", True),
         ("Memory and OQ", True),
         ("Integrity", False),
-        ("Compare", False),
-        ("Value", False),
         ("Decision records", False),
         ("SQL", False),
     ],
@@ -113,7 +111,7 @@ def test_page_opened_from_menu_has_no_errors(tab, link, has_chart):
     entry = tab.locator(".st-key-menu").get_by_role("link", name=link, exact=True)
     before = tab.locator("h1").first.inner_text()
     entry.click()
-    if link != "Overview":
+    if link != "Runs":
         tab.wait_for_function("before => document.querySelector('h1')?.innerText !== before", arg=before)
     tab.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
     if has_chart:

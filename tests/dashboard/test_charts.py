@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from dashboard import charts, timeline_charts
+from dashboard import charts, run_equal, run_savings, timeline_charts
 from ockham.catalog import Catalog
 from ockham.catalog.views import load_page_query, load_question
 from ockham.run import Run
@@ -27,6 +27,10 @@ def test_all_charts_create_valid_specifications(catalog):
     """Every chart creates a valid specification from the table of its query."""
     bands = catalog.sql(load_question("bands").sql)
     busiest = run_query(catalog, "knob_most_changed", field="learning_rate")["iter"][0].as_py()
+    equal = catalog.sql(load_page_query("workbench_equal").sql, {"runs": ["a"], "basis": "iterations"})
+    costs = equal.append_column("group", pa.array(["balanced"]))
+    shares = {name: [0.1] for name in run_savings.SHARES}
+    savings = pa.table({"policy": ["balanced"], "runs": [1], "runs_that_count": [1], **shares})
     all_charts = [
         timeline_charts.rate_band(run_query(catalog, "gate_bins"), 0.5, 0.7),
         timeline_charts.rate_band(run_query(catalog, "gate_bins"), None, None),
@@ -40,9 +44,8 @@ def test_all_charts_create_valid_specifications(catalog):
         charts.waterfall(run_query(catalog, "knob_changes_of_batch", iter=busiest, field="learning_rate")),
         charts.bullet(1.5, 2.0),
         charts.bullet(2.0, 2.0),
-        charts.loss_comparison(
-            catalog.sql(load_page_query("loss_comparison").sql, {"run": "a", "other": "a"}), ["a", "b"]
-        ),
+        run_equal.cost_chart(costs),
+        run_savings.group_chart(savings, "policy"),
     ]
     for chart in all_charts:
         assert chart.to_dict()["$schema"]

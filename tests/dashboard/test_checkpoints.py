@@ -158,7 +158,7 @@ def test_search_finds_names_ids_and_digests(monkeypatch, tmp_path, run, kind, ch
 def test_search_box_is_on_every_page_and_opens_a_single_match(open_page, tmp_path, run):
     """The box is emptied, so that the next page does not search again."""
     decision = saved_events(run)[0]["decision_id"]
-    for page in ("overview", "gate", "odr"):
+    for page in ("runs", "gate", "odr"):
         test = open_page(tmp_path, page)
         test.text_input(key="search-text").set_value(f"  {decision.upper()} ").run()
         assert not test.exception

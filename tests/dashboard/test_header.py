@@ -22,7 +22,7 @@ from tests.helpers.tampering import change_one_digit
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 logging.getLogger("streamlit").setLevel(logging.CRITICAL)
-OTHER_PAGES = ("overview", "odr", "sql")
+OTHER_PAGES = ("runs", "odr", "sql")
 
 
 def read_header(test):
@@ -108,7 +108,7 @@ def test_broken_run_is_red_on_every_page(open_page, tmp_path, verify_all, page):
     """One changed digit is on every page of the run and on the pages across runs."""
     make_run(tmp_path, "good", batches=12)
     sequence = change_one_digit(make_run(tmp_path, "bad", batches=30).folder)
-    open_page(tmp_path, "overview")
+    open_page(tmp_path, "runs")
     verify_all()
     test = open_page(tmp_path, page, **({"run": "bad"} if page in RUN_PAGES else {}))
     assert not test.exception
@@ -121,12 +121,12 @@ def test_broken_run_is_red_on_every_page(open_page, tmp_path, verify_all, page):
         assert "1 of 2 logs verified ✗ 1 broken" in read_header(test)
 
 
-def test_overview_counts_broken_runs(open_page, tmp_path, verify_all):
+def test_runs_page_counts_broken_runs(open_page, tmp_path, verify_all):
     """A broken run needs attention."""
     change_one_digit(make_run(tmp_path, "bad", batches=30).folder)
-    open_page(tmp_path, "overview")
+    open_page(tmp_path, "runs")
     verify_all()
-    assert open_page(tmp_path, "overview").text[0].value == "1 run; 1 needs attention."
+    assert open_page(tmp_path, "runs").text[0].value == "1 run; 1 needs attention."
 
 
 def test_run_that_changes_after_its_verification_is_not_shown_as_verified(open_page, tmp_path, verify_all):
@@ -159,10 +159,10 @@ def test_unreadable_run_is_red(open_page, tmp_path, verify_all):
     """A run that the catalog cannot read is broken on its own page too."""
     make_run(tmp_path, "good", batches=12)
     append_invalid_line(make_run(tmp_path, "bad", batches=12))
-    open_page(tmp_path, "overview")
+    open_page(tmp_path, "runs")
     verify_all()
     assert banners(open_page(tmp_path, "gate", run="bad"))
-    assert banners(open_page(tmp_path, "overview"))
+    assert banners(open_page(tmp_path, "runs"))
 
 
 @pytest.mark.parametrize("name", ["nope", "<script>alert(1)</script>", "**bold**", "x" * 300])

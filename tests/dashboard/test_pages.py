@@ -32,14 +32,12 @@ from tests.helpers.requests import ask, signed_request
 from tests.helpers.runs import make_run
 
 PAGES = (
-    "overview",
+    "runs",
     "run",
     "decision",
     "gate",
     "control",
     "memory",
-    "compare",
-    "value",
     "odr",
     "sql",
     "integrity",
@@ -298,14 +296,14 @@ def test_run_page_with_live_and_torn_log_shows_no_error(open_page, tmp_path):
     assert not open_page(tmp_path, "run").exception
 
 
-def test_overview_page_names_unreadable_run(open_page, tmp_path):
+def test_runs_page_names_unreadable_run(open_page, tmp_path):
     """Other runs are shown. The URL of the unreadable run shows the error."""
     make_run(tmp_path, "good", batches=12)
     append_invalid_line(make_run(tmp_path, "bad", batches=12))
-    overview = open_page(tmp_path, "overview")
-    assert not overview.exception
-    assert "1 run, 1 unreadable; 1 needs attention" in overview.text[0].value
-    assert any(code.value.startswith("bad: ") for code in overview.code)
+    listed = open_page(tmp_path, "runs")
+    assert not listed.exception
+    assert "1 run, 1 unreadable; 1 needs attention" in listed.text[0].value
+    assert any(code.value.startswith("bad: ") for code in listed.code)
     page = open_page(tmp_path, "run", run="bad")
     assert "cannot be read" in page.error[0].value
 
@@ -329,17 +327,6 @@ def test_sql_url_with_compressed_query_restores_sql(open_page, runs):
     assert len(open_page(runs, "sql", sql=bomb).text_area[0].value) <= 20_000
 
 
-def test_compare_page_drafts_decision_record(open_page, runs):
-    """The draft names both runs, pins their logs and contains measured values."""
-    test = open_page(runs, "compare", run="second", vs="first")
-    test.button(key="draft").click()
-    test.run()
-    draft = next(code.value for code in test.code if code.value.startswith("---"))
-    assert 'run: "first"' in draft
-    assert 'run: "second"' in draft
-    assert "measured:" in draft
-
-
 def test_replay_of_valid_run_is_identical(open_page, runs):
     """The replay runs on request, and shows the number of decisions."""
     test = open_page(runs, "integrity", run="first")
@@ -348,30 +335,17 @@ def test_replay_of_valid_run_is_identical(open_page, runs):
     assert test.success[0].value.startswith("Identical: ")
 
 
-def test_value_page_verdict_depends_on_floor(open_page, runs):
-    """Without a quality floor the verdict is open."""
-    test = open_page(runs, "value", run="first")
-    assert "Open: no quality floor" in test.text[0].value
-    test.number_input(key="value-floor").set_value(9.0)
-    assert "Yes: the floor was reached" in test.run().text[0].value
-    below = open_page(runs, "value", run="first", floor="0.5")
-    assert "NO: the floor was never reached" in below.text[0].value
-    assert below.code[-1].value == "ockham roi first --floor 0.5"
-
-
 NO_TIMES = "the times of forward and backward were not recorded"
 
 
 @pytest.mark.parametrize(
     ("page", "expected"),
     [
-        ("overview", [f"compute_saved is unknown for 2 of 2 runs: {NO_TIMES}."]),
         ("run", []),
         (
             "gate",
             [f"the saved compute is unknown: {NO_TIMES}.", f"of other thresholds is unknown: {NO_TIMES}"],
         ),
-        ("value", [f"the saved compute is unknown: {NO_TIMES}."]),
     ],
 )
 def test_unknown_savings_show_their_reason(open_page, runs, page, expected):
@@ -385,28 +359,8 @@ def test_unknown_savings_show_their_reason(open_page, runs, page, expected):
     notes = {label: note for label, value, note in cards if value == "-"}
     assert {note for label, note in notes.items() if "saved" in label.lower()} <= {
         "no stage times",
-        "no baseline run",
-        "at the prices above",
     }
     assert page == "gate" or notes["Compute saved"] == "no stage times"
-    assert page != "value" or notes["Device time saved"] == notes["Cost of the chain"] == "no stage times"
-
-
-def test_compare_page_shows_why_savings_are_unknown(open_page, runs):
-    """The code of the reason is one of the facts."""
-    rows = open_page(runs, "compare", run="first", vs="second").dataframe[0].value
-    fact = rows[rows["fact"] == "compute saved reason"].iloc[0].tolist()
-    assert fact[1:3] == ["NO_STAGE_TIMES", "NO_STAGE_TIMES"]
-
-
-def test_compare_page_without_data_digest_does_not_claim_same_data(open_page, tmp_path):
-    """Runs without a data digest may have different data."""
-    for name in ("a", "b"):
-        with Run("balanced", runs=tmp_path, run_id=name, facts={"vocab_size": 256}) as run:
-            ctx = run.end_batch(run.start_batch(0, 3.0))
-            run.evaluate(ctx, 3.0)
-    texts = [text.value for text in open_page(tmp_path, "compare", run="a", vs="b").text]
-    assert sum("the runs have no data digest" in text for text in texts) == 2
 
 
 def test_memory_page_without_accepted_candidate_shows_text(open_page, tmp_path):
@@ -424,7 +378,7 @@ def test_accept_rate_without_band_is_shown(open_page, tmp_path):
     assert text.startswith("5 of 20 candidates were accepted (25.0%); the quotient")
 
 
-@pytest.mark.parametrize("page", ["run", "gate", "control", "memory", "integrity", "compare"])
+@pytest.mark.parametrize("page", ["run", "gate", "control", "memory", "integrity", "runs"])
 def test_page_that_opens_shows_a_run_made_just_before(open_page, tmp_path, monkeypatch, page):
     """The time between two scans does not hold for a page that opens."""
     monkeypatch.setattr("dashboard.data_source.SCAN_INTERVAL_SECONDS", 3600.0)

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from tests.oracle.figures import memory_decisions
-from tests.oracle.log_lines import Batch, Row, contexts, counted, decisions, plugin_names, to_number
+from tests.oracle.log_lines import Batch, Row, contexts, decisions, plugin_names, to_number
 from tests.oracle.savings import compute_savings
 from tests.oracle.statistics import bin_width, finite, group, largest, mean, median, quantile, smallest
 
@@ -237,13 +237,6 @@ def knob_most_changed(rows: list[Row], field: str) -> Table:
         return []
     at, part = max(counts.items(), key=lambda item: (len(item[1]), item[0]))
     return [{"iter": at, "turns": len(part)}]
-
-
-def loss_comparison(rows: list[Row]) -> Table:
-    return [
-        {"run_id": row.run_id, "iter": row.iter_num, "val_loss": to_number(row.data["val_loss"])}
-        for row in counted(rows, "evaluation.recorded")
-    ]
 
 
 def memory_funnel(rows: list[Row]) -> Table:

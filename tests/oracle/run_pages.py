@@ -211,27 +211,24 @@ def log_gaps(rows: list[Row]) -> Table:
     ]
 
 
-def attention(runs: dict[str, list[Row]]) -> Table:
-    """Return what needs attention in each run, and the page that shows why."""
-    table = []
-    for run_id, rows in runs.items():
-        summary = run_summary(rows)
-        found = [*_rates_outside(rows, summary), *_bad_ends(summary)]
-        if summary["nonfinite"]:
-            found.append((f"batches with a non-finite loss: {summary['nonfinite']}", "run"))
-        if any(row.kind == "adapter.reverted" and not row.data["identical"] and row.signed for row in rows):
-            found.append(("disabling the adapter did not restore the base weights", "run"))
-        if any(row.kind == "rank.diverged" and row.signed for row in rows):
-            found.append(("ranks decided differently", "integrity"))
-        found += [
-            (f"the log reports missing events: {gap['kind']}", "integrity")
-            for gap in log_gaps(rows)
-            if gap["kind"] != "recovered"
-        ]
-        if summary["unsigned_events"]:
-            found.append((f"unsigned events are not counted: {summary['unsigned_events']}", "integrity"))
-        table += [{"run_id": run_id, "what": what, "page": page} for what, page in found]
-    return table
+def attention(rows: list[Row]) -> list[tuple[str, str]]:
+    """Return what needs attention in a run, and the page that shows why."""
+    summary = run_summary(rows)
+    found = [*_rates_outside(rows, summary), *_bad_ends(summary)]
+    if summary["nonfinite"]:
+        found.append((f"batches with a non-finite loss: {summary['nonfinite']}", "run"))
+    if any(row.kind == "adapter.reverted" and not row.data["identical"] and row.signed for row in rows):
+        found.append(("disabling the adapter did not restore the base weights", "run"))
+    if any(row.kind == "rank.diverged" and row.signed for row in rows):
+        found.append(("ranks decided differently", "integrity"))
+    found += [
+        (f"the log reports missing events: {gap['kind']}", "integrity")
+        for gap in log_gaps(rows)
+        if gap["kind"] != "recovered"
+    ]
+    if summary["unsigned_events"]:
+        found.append((f"unsigned events are not counted: {summary['unsigned_events']}", "integrity"))
+    return sorted(found)
 
 
 def _rates_outside(rows: list[Row], summary: dict[str, Any]) -> list[tuple[str, str]]:
@@ -256,21 +253,14 @@ def _bad_ends(summary: dict[str, Any]) -> list[tuple[str, str]]:
     return [] if summary["state"] == "COMPLETED" else [(f"ended with {summary['state']}", "run")]
 
 
-def runs(rows: list[Row]) -> dict[str, Any]:
-    """Return the figures of a run in the list of runs."""
+def run_pair(rows: list[Row], other: list[Row]) -> Table:
     names = ("run_id", "policy", "state", "batches", "update_rate", "evaluations", "accept_rate")
-    names += ("val_loss", "best_val_loss", "nonfinite")
-    summary = run_summary(rows)
-    savings = {name: value for name, value in summary.items() if name.startswith("compute_saved")}
-    return {**{name: summary[name] for name in names}, **savings}
-
-
-def compare(rows: list[Row], other: list[Row]) -> Table:
+    names += ("val_loss", "best_val_loss", "nonfinite", "updated_batches", "optimizer_steps")
     table = []
     for side in (rows, other):
         summary = run_summary(side)
-        steps = {name: summary[name] for name in ("updated_batches", "optimizer_steps")}
-        table.append({**runs(side), **steps})
+        savings = {name: value for name, value in summary.items() if name.startswith("compute_saved")}
+        table.append({**{name: summary[name] for name in names}, **savings})
     return table if rows is not other else table[:1]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import shutil
 
 import pytest
@@ -15,7 +16,7 @@ from ockham.catalog.views import load_page_query
 from ockham.record.run_folder import PARQUET_TABLES, RunFolder
 from ockham.run import Run
 from tests.helpers.log_edits import change_event, sign_log
-from tests.oracle import decision_pages, pages, run_pages
+from tests.oracle import decision_pages, pages, run_pages, workbench
 from tests.oracle.comparison import assert_equal_rows
 from tests.oracle.generated_runs import FACTS, Scenario, scenarios, write_run, written_runs
 from tests.oracle.log_lines import contexts, read_run, read_settings
@@ -67,7 +68,15 @@ OF_DECISIONS = (
 )
 # Queries that find the run by the decision.
 BY_DECISION = ("decision", "decisions_by_id_prefix")
-OF_SEVERAL_RUNS = ("attention", "compare", "disagreement", "loss_comparison", "policy_differences", "runs")
+OF_SEVERAL_RUNS = (
+    "disagreement",
+    "policy_differences",
+    "run_pair",
+    "workbench",
+    "workbench_curves",
+    "workbench_equal",
+    "workbench_savings",
+)
 ORACLES = {
     name: function
     for module in (pages, run_pages, decision_pages)
@@ -148,8 +157,8 @@ def compare_pages(runs):
 
 def page_calls(runs, lines):
     """Return name, parameters and expected rows of each call."""
-    yield "attention", {}, run_pages.attention(lines)
-    yield "runs", {}, list(map(run_pages.runs, lines.values()))
+    yield "workbench", {}, list(map(workbench.workbench, lines.values()))
+    yield from workbench_calls(runs, lines)
     first = next(iter(lines))
     for run_id, rows in lines.items():
         for name in BY_RUN:
@@ -158,13 +167,27 @@ def page_calls(runs, lines):
         for name, parameters in [*range_calls(last), *decision_calls(rows, last)]:
             run = {} if name in BY_DECISION else {"run": run_id}
             yield name, {**run, **parameters}, ORACLES[name](rows, *parameters.values())
-        for name in ("compare", "disagreement"):
+        for name in ("run_pair", "disagreement"):
             yield name, {"run": first, "other": run_id}, ORACLES[name](lines[first], rows)
-        losses = [loss for name in {first, run_id} for loss in pages.loss_comparison(lines[name])]
-        yield "loss_comparison", {"run": first, "other": run_id}, losses
         settings = [read_settings(runs / name) for name in (first, run_id)]
         differences = run_pages.policy_differences(*settings)
         yield "policy_differences", {"run": first, "other": run_id}, differences
+
+
+def workbench_calls(runs, lines):
+    """Return the calls about several runs: all of them, and with each as baseline."""
+    for name in lines:
+        workbench.read_times(runs / name)
+    chosen = list(lines)
+    yield "workbench_curves", {"runs": chosen}, workbench.workbench_curves(lines)
+    for basis in ("iterations", "compute"):
+        yield "workbench_equal", {"runs": chosen, "basis": basis}, workbench.workbench_equal(lines, basis)
+    documents = {name: json.loads((runs / name / "run.json").read_bytes()) for name in lines}
+    digests = {name: document.get("data", {}).get("sha256") for name, document in documents.items()}
+    for baseline, floor in (("", 2.5), (chosen[0], None)):
+        limits = {"quality_floor": floor, "margin": 0.01, "price": None}
+        expected = workbench.workbench_savings(lines, baseline, digests, floor)
+        yield "workbench_savings", {"runs": chosen, "baseline": baseline, **limits}, expected
 
 
 def range_calls(last):

@@ -1,31 +1,24 @@
-"""Compare page: how do two runs differ?"""
+"""Two runs in detail: settings, figures, policies, gates, and a draft of a decision record."""
 
 from __future__ import annotations
 
 import getpass
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 import streamlit as st
 
-from dashboard import charts
 from dashboard.data_source import TimedResult, odr_folder, query_or_error, run_page_query, runs_folder
-from dashboard.layout import chart_section, page_header, query_details, section, select_run
+from dashboard.layout import query_details, section
 from dashboard.tables import RATE_COLUMNS, data_table, query_table
 from ockham.errors import OckhamError
 from ockham.formatting import today
 from ockham.odr.pinning import measure_constraints, pin_sides
 from ockham.odr.template import DEFAULT_CONSTRAINTS, NewRecord, render_record
 
-QUESTION = "How do two runs differ?"
 Row = dict[str, Any]
-run_id = select_run()
-other_id = select_run("vs") if run_id else None
-if run_id is None or other_id is None:
-    st.stop()
-assert run_id is not None
-assert other_id is not None
 
 
 def format_value(name: str, value: Any) -> str:
@@ -57,24 +50,6 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def sentence(row: Row, other: Row) -> str:
-    """Return the answer of the page: the run with the lower validation loss, and if the losses compare."""
-    loss, other_loss = row["best_val_loss"], other["best_val_loss"]
-    if loss is None or other_loss is None:
-        return "One of the runs has no validation loss yet."
-    if loss == other_loss:
-        text = f"Both runs have a best validation loss of {loss:.4f}"
-    else:
-        better = row if loss < other_loss else other
-        low, high = sorted((loss, other_loss))
-        text = f"{better['run_id']} has the lower validation loss: {low:.4f} against {high:.4f}"
-    if row["data_sha256"] != other["data_sha256"]:
-        return f"{text}; the runs use DIFFERENT data, so the losses are not comparable."
-    if row["data_sha256"] is None:
-        return f"{text}; the runs have no data digest, so the losses may not be comparable."
-    return f"{text}; both runs use the same data."
-
-
 def facts_table(result: TimedResult, row: Row, other: Row) -> None:
     """Show the facts of both runs. Facts that differ are first."""
     names = [name for name in result.table.column_names if name != "run_id"]
@@ -88,7 +63,7 @@ def facts_table(result: TimedResult, row: Row, other: Row) -> None:
         }
     )
     data_table(table, "fields", height="content", alt="Facts of both runs. Facts that differ are first.")
-    query_details(result, "compare")
+    query_details(result, "run-pair")
 
 
 def agreement_section(run: str, baseline: str, row: Row, other: Row) -> None:
@@ -164,29 +139,19 @@ def policy_section(run: str, baseline: str) -> None:
     query_details(policy, "policy")
 
 
-def page(run: str, baseline: str) -> None:
-    """Show the page."""
-    if run == baseline:
-        page_header(QUESTION, "Select another run in the sidebar, or train one with another policy.")
+def pair_section(chosen: Sequence[str]) -> None:
+    """Compare two runs. The newer one is the first."""
+    section("Two runs")
+    if len(chosen) != 2:
+        st.text("Choose exactly two runs in the table.")
         return
-    result = query_or_error(run_page_query, "compare", run=run, other=baseline)
+    run, baseline = chosen
+    result = query_or_error(run_page_query, "run_pair", run=run, other=baseline)
     rows = result.rows() if result is not None else []
     if result is None or len(rows) != 2:
-        page_header(QUESTION, "One of the runs has no data to compare yet.")
+        st.text("One of the runs has no data to compare yet.")
         return
-    page_header(QUESTION, sentence(*rows))
     facts_table(result, *rows)
-    chart_section(
-        query_or_error(run_page_query, "loss_comparison", run=run, other=baseline),
-        "Validation loss",
-        "",
-        lambda table: charts.loss_comparison(table, [run, baseline]),
-        "overlay",
-        "Validation losses of both runs at their evaluations.",
-    )
     policy_section(run, baseline)
     agreement_section(run, baseline, *rows)
     draft_record_form(run, baseline)
-
-
-page(run_id, other_id)
