@@ -127,6 +127,8 @@ def _choice_buttons(names: list[str], chosen: int) -> None:
         parts = [(f"Newest {count}", count) for count in NEWEST if count < len(names)]
         for label, count in [*parts, (f"All {len(names):,}", len(names)), ("None", 0)]:
             st.button(
-                label, key=f"choose-{label.split()[0]}-{count}", on_click=_store_choice,
+                label,
+                key=f"choose-{label.split()[0]}-{count}",
+                on_click=_store_choice,
                 args=(names[:count], names),
-            )  # fmt: skip
+            )

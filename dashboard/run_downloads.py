@@ -98,8 +98,9 @@ def make_report(inputs: DownloadInputs) -> bytes:
     groups = group_savings(group_rows(rows, inputs.group_by, inputs.tags), inputs.group_by)
     count = inputs.table.num_rows
     now = f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC"
+    noun = "run" if count == 1 else "runs"
     sentences = [
-        f"{count:,} {'run' if count == 1 else 'runs'}, {now}. Filter: {inputs.condition}.",
+        f"{count:,} {noun}, {now}. Filter: {inputs.condition}.",
         verification_sentence(inputs.chosen),
         savings_sentence(groups, rows, inputs.savings, inputs.group_by),
         comparison_sentence(equal.to_pylist(), inputs.basis),

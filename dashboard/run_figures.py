@@ -150,7 +150,8 @@ def summary_sentence(values: dict[str, Any]) -> str:
     text = f"Good enough? {ANSWERS.get(verdict, 'Unknown')}. {skipped:,} of {batches:,} batches were skipped"
     # Savings of a run that misses the floor are not shown as savings.
     counts = verdict in ("SAVED", "FLOOR_REACHED") or values.get("compute_saved") is None
-    return f"{text}{savings_clause(values) if counts else ''}."
+    clause = savings_clause(values) if counts else ""
+    return f"{text}{clause}."
 
 
 def shown_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -174,12 +174,14 @@ class DecisionKind(NamedTuple):
     @property
     def key(self) -> str:
         """Name of the row in the chart and in the URL, such as "gate SKIP" or "gate SKIP shadow"."""
-        return f"{self.plugin} {self.action}{SHADOW_SUFFIX if self.shadow else ''}"
+        suffix = SHADOW_SUFFIX if self.shadow else ""
+        return f"{self.plugin} {self.action}{suffix}"
 
     @property
     def label(self) -> str:
         """Plain name, such as "gate: skip" or "gate: skip (in shadow)"."""
-        return f"{self.plugin}: {action_name(self.action)}{' (in shadow)' if self.shadow else ''}"
+        suffix = " (in shadow)" if self.shadow else ""
+        return f"{self.plugin}: {action_name(self.action)}{suffix}"
 
 
 def parse_kind(key: str) -> DecisionKind:

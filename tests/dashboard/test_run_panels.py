@@ -47,7 +47,8 @@ def count_rows(events):
     for event in events:
         if event["type"] == "ockham.decision.made.v1":
             data = event["data"]
-            key = f"{data['plugin']} {data['action']}{' shadow' if data['shadow'] else ''}"
+            suffix = " shadow" if data["shadow"] else ""
+            key = f"{data['plugin']} {data['action']}{suffix}"
             counts[key] = counts.get(key, 0) + 1
     return counts
 
