@@ -7,9 +7,9 @@ import shutil
 import pytest
 from playwright import sync_api
 
-from tests.dashboard.test_runs_page import write_run
 from tests.helpers.dashboard_server import start_dashboard
 from tests.helpers.tampering import change_one_digit
+from tests.helpers.timed_runs import write_run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")]

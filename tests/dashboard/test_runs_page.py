@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import random
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,30 +23,14 @@ from ockham.catalog.views import load_page_query
 from ockham.policy import load_policy
 from ockham.record.run_folder import RunFolder
 from ockham.record.run_labels import RunLabels, set_tags
-from ockham.run import Run
+from ockham.study.compare import compare
 from ockham.study.roi import Prices, roi
 from ockham.study.run_data import load_run_data
 from tests.helpers.runs import make_run
+from tests.helpers.timed_runs import write_run
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 logging.getLogger("streamlit").setLevel(logging.CRITICAL)
-DATA = {"name": "made", "sha256": "0" * 64}
-
-
-def write_run(folder, run_id, policy, *, batches=60, floor=2.0, data=DATA, slowdown=1.0):
-    """Write a run with stage times. Its validation loss falls from 3 towards *floor*."""
-    draw = random.Random(run_id)
-    facts = {"max_iters": batches, "vocab_size": 256, "model_params": 1000, "seed": 7}
-    with Run(policy, runs=folder, run_id=run_id, facts=facts, data=data) as run:
-        for i in range(batches):
-            ctx = run.start_batch(i, 3 - 0.01 * i + draw.gauss(0, 0.2), learning_rate=1e-3)
-            seconds = {"forward": 0.01 * draw.uniform(0.9, 1.1) * slowdown}
-            if ctx.updated:
-                seconds |= {"backward": 0.02 * draw.uniform(0.9, 1.1) * slowdown, "optimizer": 0.005}
-            run.end_batch(ctx, stepped=ctx.updated and ctx.step, seconds=seconds)
-            if i % 10 == 9:
-                run.evaluate(ctx, floor + 1 / (1 + i / 10), tokens=100)
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +123,28 @@ def test_runs_of_different_length_are_compared_at_equal_iterations(runs):
     assert found["good"]["equal_loss"] > min(loss for _, loss in measured["good"])
 
 
+def test_runs_with_other_batch_sizes_are_compared_at_equal_tokens(tmp_path):
+    """With half of the tokens per batch, a run of 80 batches has the tokens of 40."""
+    write_run(tmp_path, "large", "observe", batches=60)
+    write_run(tmp_path, "small", "observe", batches=80, tokens=50)
+    rows = query(tmp_path, "workbench_equal", runs=["large", "small"], basis="tokens").to_pylist()
+    found = {row["run_id"]: row for row in rows}
+    assert {row["equal_length"] for row in rows} == {80 * 50}
+    assert {row["shortest_run"] for row in rows} == {"small"}
+    assert (found["large"]["iterations"], found["small"]["iterations"]) == (40, 80)
+    assert found["large"]["equal_loss"] == min(loss for at, loss in evaluations(tmp_path, "large") if at < 40)
+
+
+def test_compute_of_two_runs_is_that_of_ockham_compare(runs):
+    """Both count forward passes at the mean times of the two runs together."""
+    names = ["base", "bad"]
+    rows = query(runs, "workbench_equal", runs=names, basis="iterations").to_pylist()
+    found = {row["run_id"]: row["compute"] for row in rows}
+    table, _ = compare(*(load_run_data(runs, name) for name in names))
+    [row] = [row for row in table if row.name == "compute_forwards"]
+    assert found == {"base": pytest.approx(row.a), "bad": pytest.approx(row.b)}
+
+
 def test_filter_is_a_condition_with_bound_values(runs):
     """Text of the user is not a part of the SQL, and each control limits the rows."""
     table = labelled(runs)
@@ -228,7 +233,7 @@ def test_default_baseline_updates_on_every_batch_of_the_same_data(runs):
     assert default_baseline(table, ["other"]) is None
 
 
-@pytest.mark.parametrize("position", ["iter", "seconds", "compute"])
+@pytest.mark.parametrize("position", ["iter", "tokens", "seconds", "compute"])
 def test_every_series_is_drawn_on_every_axis(runs, position):
     """The validation loss is also drawn against seconds and compute."""
     table = query(runs, "workbench_curves", runs=["short", "good"])
