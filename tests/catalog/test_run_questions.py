@@ -15,7 +15,7 @@ from tests.helpers.varied_runs import is_updated, number
 
 NEW_QUESTIONS = (
     "compare_by_tokens seed_intervals actions_by_phase skip_streaks learning_rates slowest_batches "
-    "largest_gradients spikes loss_by_verdict checkpoint_costs anchor_moves superseded_work rank_losses "
+    "largest_gradients loss_by_verdict checkpoint_costs anchor_moves superseded_work rank_losses "
     "policies_in_force knob_conflicts throughput"
 ).split()
 
