@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +32,8 @@ from ockham.record.run_folder import PARQUET_TABLES, RunFolder, read_regular_fil
 from ockham.record.segment_reader import read_complete_lines
 from ockham.record.verify.report import VerificationReport
 
+# Sidecar entry of a segment, and its rows by kind.
+SegmentRows = tuple[dict[str, Any], dict[str, pa.Table]]
 _UNREADABLE = (OSError, ValueError, OverflowError, pa.ArrowException)  # OverflowError: an invalid time
 
 
@@ -90,29 +96,57 @@ class _ParquetCheck:
         return found
 
 
-def check_parquet(folder: RunFolder, attempt: int, rank: int, report: VerificationReport) -> None:
-    """Report each Parquet file of a log that differs from its lines."""
+def check_parquet(
+    folder: RunFolder,
+    attempt: int,
+    rank: int,
+    report: VerificationReport,
+    workers: Executor | None = None,
+) -> None:
+    """Report each Parquet file of a log that differs from its lines.
+
+    The workers read the lines of the segments. This process compares their rows with the files. Without
+    workers, it does both.
+    """
     log = {segment.name: segment for segment in folder.segments(attempt, rank)}
     claims = _claims(folder, attempt, rank, report, set(log))
+    claimed = [segment for name, segment in log.items() if any(name in claim.made for claim in claims)]
+    rows = map(read_segment_rows, claimed) if workers is None else _map_bounded(workers, claimed)
     broken = set()
-    for name, segment in log.items():
-        about_it = [claim for claim in claims if name in claim.made]
-        if not about_it:
-            continue
-        try:
-            lines, _ = read_complete_lines(segment)
-            made, content = tables_from_lines(lines), segment_entry(name, lines)
-        except ValueError:
+    for segment, made in zip(claimed, rows, strict=True):
+        about_it = [claim for claim in claims if segment.name in claim.made]
+        if made is None:
             # The lines are broken, which is reported elsewhere.
             broken |= {claim.path for claim in about_it}
             continue
+        content, tables = made
         for claim in about_it:
-            claim.compare_segment(content, made[claim.kind])
+            claim.compare_segment(content, tables[claim.kind])
     for claim in claims:
         if not claim.is_consistent() and claim.path not in broken:
             what = "does not hold what the lines hold, or its sidecar does not"
             cause = f"Parquet of log {attempt}-{rank}"
             report.add("derived", claim.path.relative_to(folder.path), what, cause=cause)
+
+
+def read_segment_rows(segment: Path) -> SegmentRows | None:
+    """Return the sidecar entry of a segment and its rows by kind, or None if a line is not an event."""
+    try:
+        lines, _ = read_complete_lines(segment)
+        return segment_entry(segment.name, lines), tables_from_lines(lines)
+    except ValueError:
+        return None
+
+
+def _map_bounded(workers: Executor, segments: Sequence[Path]) -> Iterator[SegmentRows | None]:
+    """Yield the rows of each segment in order. Only as many as there are cores wait in memory."""
+    waiting: deque[Future[SegmentRows | None]] = deque()
+    for segment in segments:
+        waiting.append(workers.submit(read_segment_rows, segment))
+        if len(waiting) > len(os.sched_getaffinity(0)):
+            yield waiting.popleft().result()
+    for future in waiting:
+        yield future.result()
 
 
 def _claims(

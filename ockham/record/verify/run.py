@@ -71,7 +71,6 @@ def verify_run(
     checks: dict[tuple[int, int], LogVerifier] = {}
     with worker_pool(folder, jobs) as pool:
         for place in places:
-            parquet_result = pool.submit(_derived, folder, place) if parquet else None
             check = checks[place] = LogVerifier(folder, *place, accepted, pinned.get(place, []), report)
             for lines in check.read(pool):
                 if progress is not None:
@@ -79,8 +78,8 @@ def verify_run(
             check_log_references(folder, place, check.summary, report)
             check_request_keys(f"log/{place[0]}-{place[1]}", check.summary, accepted, report)
             report.logs.append(check.finish())
-            if parquet_result is not None:
-                report.merge(parquet_result.result())
+            if parquet:
+                report.merge(_derived(folder, place, pool))
     if policies := {revision for check in checks.values() for revision in check.summary.policies}:
         # once, however many logs name one.
         report.count("policies", len(policies))
@@ -157,12 +156,12 @@ class _LazyResult(NamedTuple):
     result: Callable[[], Any]
 
 
-def _derived(folder: RunFolder, place: tuple[int, int]) -> VerificationReport:
+def _derived(folder: RunFolder, place: tuple[int, int], workers: Executor) -> VerificationReport:
     """Compare the Parquet files of a log. If they change meanwhile, they are compared again."""
     for _ in range(_PARQUET_TRIES):
         report = VerificationReport(folder.run_id)
         before = _parquet_state(folder, place)
-        check_parquet(folder, *place, report)
+        check_parquet(folder, *place, report, workers)
         if report.sound or before == _parquet_state(folder, place):
             break
     return report
