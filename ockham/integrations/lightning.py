@@ -202,7 +202,7 @@ class OckhamCallback(pl.Callback):
         message = lightning_setup.stop_message(trainer)
         if self.stop_reason is None and message is not None:
             self.stop_reason = (STOPPED_EARLY, message)
-        # Lightning calls the strategy after the callbacks, of which those that save are the last.
+        # Lightning calls the strategy after the callbacks, and calls the callbacks that save last.
         end = functools.partial(self._end_training, trainer.strategy.on_train_end)
         self._patches.replace(trainer.strategy, "on_train_end", end)
 

@@ -45,7 +45,7 @@ def test_drift_needs_a_trained_matrix():
 
 
 def test_saved_adapter_is_one_for_inference():
-    """The configuration of an adapter that is trained says otherwise. PEFT freezes an adapter by it."""
+    """The configuration of an adapter in training has the other value. PEFT freezes an adapter by it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         peft = pytest.importorskip("peft", reason="peft is not installed")
