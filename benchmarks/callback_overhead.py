@@ -1,11 +1,12 @@
 """Cost of the Hugging Face callback under observe, compared with the same Trainer without it.
 
-    .venv/bin/python -m benchmarks.callback_overhead                    two model sizes, about 3 minutes
-    .venv/bin/python -m benchmarks.callback_overhead --rounds 2         a short test
+    .venv/bin/python -m benchmarks.callback_overhead                    two model sizes, about 2 minutes
+    .venv/bin/python -m benchmarks.callback_overhead --steps 60         a short test
 
-Trainings with and without the callback take turns in one process with one thread. The ratio of each pair is
-computed, so that noise on the machine affects both. The first steps of each training are ignored.
-The CPU time of the loop is that of the calling thread. The process also contains the writer of the log.
+Two trainings run in two threads of one process and take turns after every step, so that noise on the
+machine affects both. Each thread measures its own CPU time, with one thread of torch. The result is the
+median over all pairs of steps, without the first steps. The CPU time of the log writer is reported
+separately, because it runs in a thread of its own.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ import argparse
 import os
 import statistics
 import tempfile
+import threading
 import time
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -24,79 +27,129 @@ import transformers
 from ockham import Run
 from ockham.integrations.huggingface import OckhamCallback
 
-# Name, layers, width, rows and tokens per row, and steps of one training.
-SIZES = {"tiny (0.1 M)": (2, 64, 4, 16, 120), "10 M": (5, 400, 2, 32, 24)}
+# Name, layers, width, rows and tokens per row, and the default number of steps.
+SIZES = {"tiny (0.1 M)": (2, 64, 4, 16, 1500), "10 M": (5, 400, 2, 32, 150)}
 VOCAB_SIZE = 64
 WARMUP_STEPS = 8
 
 
-class Clock(transformers.TrainerCallback):
-    """Measures the CPU time between the end of the warm-up and the last step."""
+class Turns:
+    """Lets two threads run in turns. A thread that has ended passes its turns on."""
 
     def __init__(self) -> None:
-        self.began = (0.0, 0.0)
-        self.spent = (0.0, 0.0)
+        self._turns = [threading.Semaphore(1), threading.Semaphore(0)]
+        self._ended = False
 
-    def on_step_end(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
-        """Read both clocks."""
-        now = (time.thread_time(), time.process_time())
-        if state.global_step == WARMUP_STEPS:
-            self.began = now
-        self.spent = (now[0] - self.began[0], now[1] - self.began[1])
+    def take(self, number: int) -> None:
+        """Wait for the turn of a thread."""
+        if not self._ended:
+            self._turns[number].acquire()
+
+    def give(self, number: int) -> None:
+        """End the turn of a thread."""
+        self._turns[1 - number].release()
+
+    def end(self, number: int) -> None:
+        """End the last turn of a thread."""
+        self._ended = True
+        self.give(number)
 
 
-def train(size: tuple[int, ...], policy: str | None) -> tuple[float, float]:
-    """Return the CPU seconds per step of the loop and of the process."""
-    layers, width, rows, tokens, steps = size
+class Clock(transformers.TrainerCallback):
+    """Measures the CPU time of each step in its thread."""
+
+    def __init__(self, turns: Turns, number: int) -> None:
+        self.turns = turns
+        self.number = number
+        self.seconds: list[float] = []
+        self.writer_seconds = 0.0
+        self._began = 0.0
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        """Wait for the first turn."""
+        self.turns.take(self.number)
+        self._began = time.thread_time()
+
+    def on_step_end(self, _args: Any, _state: Any, _control: Any, **_: Any) -> None:
+        """Read the clock, and let the other thread take a step."""
+        self.seconds.append(time.thread_time() - self._began)
+        self.turns.give(self.number)
+        self.turns.take(self.number)
+        self._began = time.thread_time()
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        """Read the clock of the log writer, and end the turns."""
+        writers = [thread for thread in threading.enumerate() if thread.name.startswith("ockham-log-1-")]
+        self.writer_seconds = sum(map(_read_clock, writers))
+        self.turns.end(self.number)
+
+
+def _read_clock(thread: threading.Thread) -> float:
+    """Return the CPU seconds of another thread."""
+    assert thread.ident is not None
+    return time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
+
+
+def train(size: Iterable[int], steps: int, policy: str | None, clock: Clock, folder: str) -> None:
+    """Train one model, with the callback if there is a policy."""
+    layers, width, rows, tokens, _ = size
+    torch.set_num_threads(1)
     torch.manual_seed(1)
     config = transformers.GPT2Config(
         vocab_size=VOCAB_SIZE, n_positions=tokens, n_embd=width, n_layer=layers, n_head=4
     )
     batch = torch.randint(0, VOCAB_SIZE, (rows * 8, tokens))
-    clock = Clock()
+    arguments = transformers.TrainingArguments(
+        output_dir=folder,
+        max_steps=steps,
+        per_device_train_batch_size=rows,
+        report_to=[],
+        save_strategy="no",
+        logging_strategy="no",
+        disable_tqdm=True,
+        use_cpu=True,
+    )
+
+    def fit(callbacks: list[Any]) -> None:
+        transformers.Trainer(
+            model=transformers.GPT2LMHeadModel(config),
+            args=arguments,
+            train_dataset=[{"input_ids": row, "labels": row} for row in batch],
+            callbacks=[*callbacks, clock],
+        ).train()
+
+    if policy is None:
+        fit([])
+    else:
+        with Run(policy, runs=folder, run_id="o") as run:
+            fit([OckhamCallback(run)])
+
+
+def compare(name: str, policy: str, steps: int) -> str:
+    """Return one line with the medians over all pairs of steps."""
+    turns = Turns()
+    clocks = [Clock(turns, number) for number in range(2)]
     with tempfile.TemporaryDirectory() as folder:
         os.environ["OCKHAM_KEY_DIR"] = f"{folder}/keys"
-        arguments = transformers.TrainingArguments(
-            output_dir=folder,
-            max_steps=steps,
-            per_device_train_batch_size=rows,
-            report_to=[],
-            save_strategy="no",
-            logging_strategy="no",
-            disable_tqdm=True,
-            use_cpu=True,
-        )
-
-        def fit(callbacks: list[Any]) -> None:
-            transformers.Trainer(
-                model=transformers.GPT2LMHeadModel(config),
-                args=arguments,
-                train_dataset=[{"input_ids": row, "labels": row} for row in batch],
-                callbacks=[*callbacks, clock],
-            ).train()
-
-        if policy is None:
-            fit([])
-        else:
-            with Run(policy, runs=folder, run_id="o") as run:
-                fit([OckhamCallback(run)])
-    return clock.spent[0] / (steps - WARMUP_STEPS), clock.spent[1] / (steps - WARMUP_STEPS)
-
-
-def compare(name: str, policy: str, rounds: int) -> str:
-    """Return one line with the medians over all rounds."""
-    plain, watched = [], []
-    for number in range(rounds):
-        pair = [(plain, None), (watched, policy)]
-        for times, chosen in pair if number % 2 else reversed(pair):
-            times.append(train(SIZES[name], chosen))
-    loop = statistics.median(w[0] / p[0] for p, w in zip(plain, watched, strict=True))
-    process = statistics.median(w[1] / p[1] for p, w in zip(plain, watched, strict=True))
-    step = statistics.median(p[0] for p in plain)
+        size, policies = SIZES[name], (None, policy)
+        threads = [
+            threading.Thread(target=train, args=(size, steps, chosen, clock, folder))
+            for chosen, clock in zip(policies, clocks, strict=True)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    plain, watched = (clock.seconds[WARMUP_STEPS:] for clock in clocks)
+    step = statistics.median(plain)
+    low, added, high = statistics.quantiles([w - p for p, w in zip(plain, watched, strict=True)], n=4)
     goal = 0.0003 + 0.01 * step
+    mean = statistics.fmean(watched) - statistics.fmean(plain)
+    writer = clocks[1].writer_seconds / steps
     return (
-        f"{name}, {policy}: step {step * 1e3:.2f} ms; loop +{(loop - 1) * step * 1e3:.2f} ms "
-        f"({loop - 1:+.1%}), process {process - 1:+.1%}; goal +{goal * 1e3:.2f} ms"
+        f"{name}, {policy}: step {step * 1e3:.2f} ms; loop {added * 1e3:+.2f} ms ({added / step:+.1%}, "
+        f"quartiles {low * 1e3:+.2f} to {high * 1e3:+.2f}, mean {mean * 1e3:+.2f}); "
+        f"log writer {writer * 1e3:.2f} ms; goal +{goal * 1e3:.2f} ms"
     )
 
 
@@ -104,15 +157,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=8, help="Pairs of trainings per model and policy.")
+    parser.add_argument("--steps", type=int, default=0, help="Steps of each training. 0 uses the default.")
     parser.add_argument("--policy", nargs="+", default=["observe"], help="Policies to measure.")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     transformers.logging.set_verbosity_error()
-    torch.set_num_threads(1)
-    for name in SIZES:
+    for name, size in SIZES.items():
         for policy in options.policy:
-            print(compare(name, policy, options.rounds), flush=True)
+            print(compare(name, policy, options.steps or size[-1]), flush=True)
 
 
 if __name__ == "__main__":

@@ -338,8 +338,9 @@ class OckhamCallback(TrainerCallback):
         is_training = model.training and torch.is_grad_enabled()
         if controller is None or scale is None or ranks is None or not is_training:
             return compute_loss(model, inputs, *args, **kwargs)
-        # Positions of compute_loss(model, inputs, return_outputs, num_items_in_batch).
-        kwargs |= dict(zip(("return_outputs", "num_items_in_batch"), args, strict=False))
+        if args:
+            # Positions of compute_loss(model, inputs, return_outputs, num_items_in_batch).
+            kwargs |= dict(zip(("return_outputs", "num_items_in_batch"), args, strict=False))
         items = scale.count_items(inputs, kwargs.get("num_items_in_batch"))
         tokens = huggingface_ranks.count_tokens(inputs)
         predicted = scale.count_predicted(inputs) if ranks.is_distributed else None

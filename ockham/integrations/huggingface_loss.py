@@ -10,7 +10,7 @@ the step had only this micro-batch.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -21,6 +21,7 @@ from ockham.nano.anchor import to_float64
 
 # Label that Hugging Face excludes from the loss.
 IGNORE_INDEX = -100
+_NO_WATCH: AbstractContextManager[None] = nullcontext()
 _CONVERSIONS = frozenset(
     {
         torch.Tensor.item,
@@ -36,10 +37,19 @@ _PRODUCTS = frozenset({torch.Tensor.mul, torch.Tensor.__mul__, torch.Tensor.mul_
 
 
 class ItemCount(NamedTuple):
-    """Number of predicted tokens in the step, which requires a gradient, and in this micro-batch."""
+    """Numbers of predicted tokens.
 
-    step: torch.Tensor
+    Attributes:
+        step: Number in the step. It requires a gradient, unless this micro-batch is the whole step.
+        micro_batch: Number in this micro-batch.
+        is_whole_step: Both are known on the host, and equal. The loss is then that of this micro-batch,
+            whichever part of it was divided by the number.
+
+    """
+
+    step: Any
     micro_batch: torch.Tensor
+    is_whole_step: bool = False
 
 
 class LossWatch(TorchFunctionMode):
@@ -97,6 +107,9 @@ class LossScale:
         # shows them, unless the model is compiled.
         self._factor = self._rest_factor = self._processes() if is_multiplied else 1
         self._first_watch: LossWatch | None = None
+        self._is_alone = self._processes() == 1
+        # Whether the first label of each row is not predicted. Known after the first batch.
+        self._is_shifted: bool | None = None
 
     def count_items(self, inputs: Mapping[str, Any], step_items: Any) -> ItemCount | None:
         """Return the numbers of predicted tokens. None if the Trainer does not divide by them.
@@ -106,7 +119,11 @@ class LossScale:
         predicted = self.count_predicted(inputs)
         if step_items is None or predicted is None:
             return None
-        step = torch.as_tensor(step_items, device=predicted.device).detach().float()
+        if self._is_alone and predicted.device.type == "cpu" and _is_on_host(step_items):
+            number = predicted.item()
+            if number > 0 and number == float(step_items):
+                return ItemCount(step_items, predicted, is_whole_step=True)
+        step = torch.as_tensor(step_items, dtype=torch.float32, device=predicted.device).detach()
         return ItemCount(step.requires_grad_(not self.is_compiled), predicted)
 
     def count_predicted(self, inputs: Mapping[str, Any]) -> torch.Tensor | None:
@@ -114,17 +131,22 @@ class LossScale:
         labels = inputs.get("shift_labels", inputs.get("labels"))
         if not isinstance(labels, torch.Tensor):
             return None
-        if "shift_labels" not in inputs and self._shifts_labels():
+        if self._is_shifted is None:
+            self._is_shifted = self._shifts_labels()
+        if "shift_labels" not in inputs and self._is_shifted:
             labels = labels[..., 1:]
         return (labels != IGNORE_INDEX).sum()
 
-    @contextmanager
-    def watch(self, items: ItemCount | None) -> Iterator[None]:
+    def watch(self, items: ItemCount | None) -> AbstractContextManager[None]:
         """Context manager that watches the loss of the first batch. Later batches behave like the first."""
-        if items is None or self.is_compiled or self._is_converted is not None:
-            yield
-            return
-        with LossWatch(items.step, self._processes()) as watch:
+        is_known = self.is_compiled or self._is_converted is not None
+        if items is None or items.is_whole_step or is_known:
+            return _NO_WATCH
+        return self._watch(items.step)
+
+    @contextmanager
+    def _watch(self, step: torch.Tensor) -> Iterator[None]:
+        with LossWatch(step, self._processes()) as watch:
             yield
         self._is_converted = watch.is_converted
         self._first_watch = watch
@@ -141,6 +163,8 @@ class LossScale:
                 f"compute_loss of {type(self.trainer).__name__} returned {type(loss).__name__}; "
                 "OckhamCallback takes one loss, a tensor with one element"
             )
+        if items is not None and items.is_whole_step:
+            return float(loss.detach())
         self._find_factors(loss)
         is_scaled = getattr(self.trainer, "loss_is_scaled_for_ga", None)
         if is_scaled and items is None:
@@ -150,7 +174,7 @@ class LossScale:
         if is_scaled is False:
             return float(loss.detach()) / self._rest_factor
         scaled = self._scaled_part(loss, items)
-        values = [loss, *items]
+        values = [loss, items.step, items.micro_batch]
         if scaled is not loss:
             values.append(scaled)
         value, step_items, own_items, *scaled_values = _read(values)
@@ -182,7 +206,8 @@ class LossScale:
         if slope is None:
             self._ignores_items = True
             return torch.zeros_like(items.step)
-        return -slope * items.step.detach()
+        scaled: torch.Tensor = -slope * items.step.detach()
+        return scaled
 
     @property
     def _takes_items(self) -> bool:
@@ -207,6 +232,10 @@ class LossScale:
             return 1
         tensor_parallel = getattr(trainer, "get_tp_size", lambda: 1)()
         return int(max(1, trainer.accelerator.num_processes // tensor_parallel))
+
+
+def _is_on_host(number: Any) -> bool:
+    return number.device.type == "cpu" if isinstance(number, torch.Tensor) else isinstance(number, int)
 
 
 def _is_quotient(node: Any, divisor: torch.Tensor) -> bool:

@@ -196,15 +196,15 @@ class OckhamCallback(pl.Callback):
             self.manual.run.evaluate(self.manual.last, float(val_loss), trigger="SCHEDULE")
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Restore the module. End the run if the callback has opened it."""
+        """Note why the training ended. The run ends after all other callbacks, which may save."""
         if self.controller is None and self.manual is None:
             return
         message = lightning_setup.stop_message(trainer)
         if self.stop_reason is None and message is not None:
             self.stop_reason = (STOPPED_EARLY, message)
-        self._leave_training()
-        if self._opens_run and self.run is not None:
-            self.run.finish()
+        # Lightning calls the strategy after the callbacks, and calls the callbacks that save last.
+        end = functools.partial(self._end_training, trainer.strategy.on_train_end)
+        self._patches.replace(trainer.strategy, "on_train_end", end)
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
@@ -329,6 +329,13 @@ class OckhamCallback(pl.Callback):
         self.controller = None
         if self._opens_run:
             self.run = None
+
+    def _end_training(self, on_train_end: Callable[[], None]) -> None:
+        """Restore the module. End the run if the callback has opened it."""
+        self._leave_training()
+        if self._opens_run and self.run is not None:
+            self.run.finish()
+        on_train_end()
 
     def _leave_training(self) -> None:
         """Restore everything that was changed for a training. Calling it again has no effect."""

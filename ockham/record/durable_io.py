@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import shutil
@@ -107,7 +108,8 @@ def raise_run_errors(action: str, path: Path) -> Iterator[None]:
 
 def make_dirs(path: Path) -> None:
     """Create a folder and its parents durably, so that a crash does not remove them with their content."""
-    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    # The parents of an existing folder exist. The log writer calls this several times a second.
+    missing = list(itertools.takewhile(lambda folder: not folder.exists(), (path, *path.parents)))
     for folder in reversed(missing):
         folder.mkdir(exist_ok=True)
         fsync_dir(folder.parent)

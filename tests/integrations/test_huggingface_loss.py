@@ -62,6 +62,19 @@ def test_loss_of_a_micro_batch_does_not_depend_on_the_rest_of_the_step(name, own
         assert judge(scale, function, labels, own + others) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("name", LOSSES)
+def test_number_of_a_whole_step_needs_no_gradient(name):
+    """The Trainer's own number is passed on. A later step of several micro-batches is measured as before."""
+    function, expected = LOSSES[name]
+    labels, scale = torch.tensor([1] * 8 + [-100] * 3), make_scale()
+    number = torch.tensor(8)
+    items = scale.count_items({"labels": labels}, number)
+    assert items.step is number
+    assert scale.count_items({"labels": labels}, torch.tensor(9)).step.requires_grad
+    for others in (0, 24, 0, 56):
+        assert judge(scale, function, labels, 8 + others) == pytest.approx(expected)
+
+
 MULTIPLIED = {
     "new loss": (lambda total, items: total / items * 2, 3.0),
     "in place": (lambda total, items: (total / items).mul_(2), 3.0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import signal
@@ -133,6 +134,21 @@ def test_event_names_the_file_and_the_state_next_to_it(tmp_path):
     assert saved[-1]["weights_sha256"] == saved[-1]["files"][0]["sha256"]
     left = {path.name.partition(".ckpt")[0] for path in tmp_path.iterdir() if ".ckpt" in path.name}
     assert left == {"epoch=2", "last"}
+    require_proven(tmp_path)
+
+
+@pytest.mark.parametrize("make", [make_automatic, make_manual], ids=["automatic", "manual"])
+def test_first_checkpoint_at_the_end_of_a_training_is_recorded(tmp_path, make):
+    """Lightning writes `last.ckpt` after the callbacks, if no checkpoint was due before."""
+    saver = ModelCheckpoint(tmp_path, save_top_k=0, every_n_epochs=100, save_last=True)
+    train(tmp_path, make=make, saver=saver)
+    digest = hashlib.sha256((tmp_path / "last.ckpt").read_bytes()).hexdigest()
+    [saved] = first_events(tmp_path, "checkpoint.saved")
+    assert (saved["iter_num"], saved["files"][0]["name"]) == (3 * EPOCH - 1, "last.ckpt")
+    assert saved["files"][0]["sha256"] == digest
+    [ended] = first_events(tmp_path, "run.finished")
+    assert ended["reason_code"] == "COMPLETED"
+    assert command(tmp_path / "runs", "lineage", str(tmp_path / "last.ckpt")).returncode == 0
     require_proven(tmp_path)
 
 

@@ -99,8 +99,11 @@ class TileWriter:
     @staticmethod
     def _write(path: Path, data: bytes) -> None:
         """Write a tile without a sync. Tiles are derived, and a lost one is rebuilt from the lines."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(path, data, durable=False)
+        try:
+            atomic_write(path, data, durable=False)
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            atomic_write(path, data, durable=False)
 
 
 def rebuild_tiles(folder: Path, leaves: Sequence[bytes]) -> int:
