@@ -17,6 +17,7 @@ writer: all threads except the loop, minus the value of `off`.
 from __future__ import annotations
 
 import argparse
+import collections
 import os
 import shutil
 import statistics
@@ -54,6 +55,14 @@ class ModeSwitcher:
         self._measurements: dict[str, int] = {}
         self._mode = "all"
         self._began = _clocks()
+        self.stage_seconds: collections.Counter[str] = collections.Counter()
+        self._finish_batch = trainer.finish_batch
+        vars(trainer)["finish_batch"] = self._finish_and_add
+
+    def _finish_and_add(self, *arguments: Any, **options: Any) -> Any:
+        result = self._finish_batch(*arguments, **options)
+        self.stage_seconds.update(result.seconds)
+        return result
 
     def show(self, iter_num: int, *_: object) -> None:
         """Count a step with the chain, and switch the mode after each block.
@@ -148,14 +157,14 @@ def format_results(switcher: ModeSwitcher, parquet: float, events_per_step: floa
 
 def parts(switcher: ModeSwitcher, recorded: int) -> str:
     """Return the milliseconds per step of each part, over the steps that include the part."""
-    totals, watched = switcher.trainer.meter.totals, BLOCK * len(switcher.spent["all"])
+    totals, watched = switcher.stage_seconds, BLOCK * len(switcher.spent["all"])
     writer = statistics.median(switcher.other_threads["audit"][1:]) - statistics.median(
         switcher.other_threads["off"][1:]
     )
     return (
         f"parts, ms per step: writer {writer * 1e3:.2f}, chain {totals['chain'] / recorded * 1e3:.2f}, "
         f"pull and drift {totals['anchor'] / watched * 1e3:.2f}, "
-        f"KL {totals.get('probe', 0.0) / watched * 1e3:.2f}"
+        f"KL {totals['probe'] / watched * 1e3:.2f}"
     )
 
 

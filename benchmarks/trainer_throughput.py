@@ -94,6 +94,8 @@ def train_ockham(kind: str, settings: list[str], data: str, block: int) -> None:
                 run.chain.required_measurements(),
                 run.policy.hyperparameters["pull"],
             )
+            # Without an anchor, pull and drift would not run.
+            trainer.move_anchor(0)
 
             def more() -> dict[str, float]:
                 b = run.savings().backward_over_forward or float("nan")
@@ -222,7 +224,7 @@ def parse_options() -> argparse.Namespace:
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: torch finds no GPU; use cpu")
     if options.reference and not (options.reference / "train.py").is_file():
-        parser.error(f"--reference {options.reference}: train.py not processes; use a nanoGPT checkout")
+        parser.error(f"--reference {options.reference}: train.py does not exist; use a nanoGPT checkout")
     if options.reference:
         options.reference = options.reference.resolve()
     return options
