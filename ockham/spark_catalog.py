@@ -158,6 +158,9 @@ def _rewrite_node(node: exp.Expr) -> exp.Expr:
     """Rewrite one expression that sqlglot leaves in DuckDB's dialect."""
     if isinstance(node, exp.PercentileCont) and node.expression is not None:
         return exp.func("percentile", node.this, node.expression)
+    if isinstance(node, exp.Median):
+        # Spark accepts no frame for MEDIAN.
+        return exp.func("percentile", node.this, exp.Literal.number("0.5"))
     if isinstance(node, exp.TimeToUnix):
         # UNIX_TIMESTAMP of Spark has whole seconds.
         return exp.Paren(this=_spark(f"unix_micros(timestamp({node.this.sql(dialect='spark')})) / 1e6"))
