@@ -15,9 +15,9 @@ help: ## List the targets
 demo: $(VENV)/.ready ## Train a small GPT for about a minute and print the next commands
 	@$(BIN)/ockham --runs $(RUNS) train --size demo --policy balanced --run demo-$$(date -u +%Y%m%d-%H%M%S)
 
-# Four workers on two cores: each waits for subprocesses part of its time. Three left 29 % of the CPU idle.
+# Three workers on two cores: each waits for subprocesses part of its time.
 test: $(VENV)/.ready-dev ## Run the tests
-	@$(BIN)/python -m pytest -n 4 --dist loadfile
+	@$(BIN)/python -m pytest -n 3 --dist loadfile
 
 check: lint types contracts test ## Run everything that CI runs
 
@@ -35,6 +35,7 @@ docs: $(VENV)/.ready-docs ## Build the documentation site in build/site
 
 fault-injection: $(VENV)/.ready-dev ## Run long fault injection: system calls, bytes, power loss, kill -9
 	@$(BIN)/python -m pytest -m fault_injection --timeout 3600
+	@OCKHAM_TEST_EXAMPLES=10 $(BIN)/python -m pytest tests/oracle tests/record/parquet/test_sidecars.py --timeout 3600
 
 # Earlier name of the target above.
 torture: fault-injection

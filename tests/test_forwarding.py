@@ -181,7 +181,7 @@ def test_refused_event_is_not_retried(tmp_path, server, url):
 @pytest.mark.parametrize("limit", [4_000, 9_000, 40_000])
 def test_request_that_is_too_large_is_split(tmp_path, server, url, limit, closes):
     """A receiver with any limit above one event has all events in order, each once."""
-    folder = make_run(tmp_path / "runs", batches=30).folder
+    folder = make_run(tmp_path / "runs", batches=12).folder
     server.limit, server.closes = limit, closes
     with HttpSink(url) as receiver:
         sent = forward(folder, receiver, Cursor(tmp_path / "c", "a"), batch=1000)

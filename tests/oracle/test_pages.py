@@ -15,6 +15,7 @@ from ockham.catalog import Catalog
 from ockham.catalog.views import load_page_query
 from ockham.record.run_folder import PARQUET_TABLES, RunFolder
 from ockham.run import Run
+from tests.helpers.example_counts import examples
 from tests.helpers.log_edits import change_event, sign_log
 from tests.oracle import decision_pages, pages, run_pages, workbench
 from tests.oracle.comparison import assert_equal_rows
@@ -93,7 +94,7 @@ def test_every_page_query_has_an_oracle_or_a_reason():
     assert not compared & ELSEWHERE.keys()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(6), deadline=None)
 @given(cases=st.lists(scenarios(), min_size=1, max_size=2))
 def test_page_numbers_equal_the_lines(cases):
     """Every number of every page has no difference."""

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from ockham.catalog import Catalog
 from ockham.catalog.views import question_names
+from tests.helpers.example_counts import examples
 from tests.oracle import batch_questions, decision_questions
 from tests.oracle.comparison import assert_equal_rows
 from tests.oracle.generated_runs import Scenario, scenarios, written_runs
@@ -40,7 +41,7 @@ def test_every_saved_question_has_an_oracle_or_a_reason():
     assert not ORACLES.keys() & ELSEWHERE.keys()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(8), deadline=None)
 @given(cases=st.lists(scenarios(), min_size=1, max_size=3))
 def test_saved_questions_equal_the_lines(cases):
     """Every figure of every generated run has no difference."""

@@ -12,13 +12,14 @@ from ockham.errors import UnverifiableError
 from ockham.study.compare import compare
 from ockham.study.roi import Prices, roi
 from ockham.study.run_data import load_run_data
+from tests.helpers.example_counts import examples
 from tests.oracle import reports
 from tests.oracle.comparison import assert_equal_rows
 from tests.oracle.generated_runs import Scenario, scenarios, written_runs
 from tests.oracle.log_lines import contexts, read_run
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(8), deadline=None)
 @given(scenario=scenarios(), floor=st.sampled_from([None, 0.1, 2.5]))
 @example(scenario=Scenario(killed=True), floor=None)
 @example(scenario=Scenario(killed=True, resumed=(9, 20)), floor=2.5)
@@ -41,7 +42,7 @@ def compare_roi(runs, run_id, floor):
     assert_equal_rows([figures], [expected])
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(8), deadline=None)
 @given(first=scenarios(), second=scenarios(), has_same_batches=st.booleans())
 def test_compare_equals_the_lines(first, second, has_same_batches):
     """Every number of both runs has no difference, and the difference is b - a."""

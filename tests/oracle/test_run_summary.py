@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from ockham.catalog import Catalog
 from ockham.record.run_folder import PARQUET_TABLES, RunFolder
+from tests.helpers.example_counts import examples
 from tests.helpers.log_edits import replace_data, sign_log
 from tests.oracle.comparison import assert_equal_rows
 from tests.oracle.figures import run_summary
@@ -18,7 +19,7 @@ from tests.oracle.log_lines import read_run
 from tests.oracle.savings import compute_savings
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(10), deadline=None)
 @given(cases=st.lists(scenarios(), min_size=1, max_size=3))
 @example(cases=[Scenario(batches=3, policy="observe", nonfinite=(2,))])
 def test_run_summary_equals_the_lines(cases):

@@ -17,6 +17,7 @@ from ockham.record.parquet.coverage import COLUMNS, MAX_SIDECAR_BYTES
 from ockham.record.run_folder import PARQUET_TABLES
 from ockham.record.verify.run import verify_run
 from tests.helpers.events import lines, log_folder
+from tests.helpers.example_counts import examples
 
 COUNT = "select count(*) as n, count(distinct sequence) as sequences from events"
 NAMES = st.sampled_from(["000000000000.jsonl", "000000000010.jsonl", "000000000020.jsonl", "../x", ""])
@@ -77,7 +78,7 @@ def check_sidecar(folder, change):
 
 
 @given(SIDECARS)
-@settings(max_examples=150)
+@settings(max_examples=examples(60))
 def test_generated_sidecar_changes_no_answer(folder, sidecar):
     """Any JSON: every event is read once, and verify reports `derived`."""
     try:
@@ -89,7 +90,7 @@ def test_generated_sidecar_changes_no_answer(folder, sidecar):
 
 
 @given(st.dictionaries(st.sampled_from(["segments", "sha256", "columns", "rows", "last_sequence"]), JSON))
-@settings(max_examples=100)
+@settings(max_examples=examples(40))
 def test_changed_values_of_a_sidecar_change_no_answer(folder, values):
     """Values of a valid sidecar with another type or size."""
 
