@@ -80,7 +80,7 @@ def test_each_page_is_one_history_entry_and_back_restores_its_run(page, address)
     wait_until_idle(page)
     page.go_back()
     page.wait_for_url("**/run?run=demo")
-    # Streamlit can lose a step that comes before the page of the last one is complete.
+    # Streamlit can lose a step of the history while the page of the step before is loaded.
     page.get_by_role("heading", level=1, name="What happened in this run?").wait_for()
     wait_until_idle(page)
     page.go_forward()
