@@ -87,7 +87,8 @@ CSS = """<style>
   [data-testid=stDataFrame] { margin-top: 1.75rem; }
 }
 @media (max-width: 640px) {
-  [data-testid=stMainBlockContainer] { padding-left: 1rem; padding-right: 1rem; }
+  /* The bar with the button of the menu covers the first 3.75rem. */
+  [data-testid=stMainBlockContainer] { padding-left: 1rem; padding-right: 1rem; padding-top: 4.5rem; }
   .st-key-search > :first-child { flex: 1 1 8rem; min-width: 0; width: auto !important; }
 }
 </style>"""

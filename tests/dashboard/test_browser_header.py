@@ -88,6 +88,17 @@ def test_each_page_is_one_history_entry_and_back_restores_its_run(page, address)
     page.wait_for_url("**/gate?run=demo")
 
 
+def test_bar_of_a_phone_covers_no_part_of_the_path(page, address):
+    """The bar has the button that opens the menu."""
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(f"{address}/gate?run=demo")
+    link = page.locator(".st-key-path").get_by_role("link", name="Runs")
+    link.wait_for()
+    wait_until_idle(page)
+    bar = page.locator("[data-testid=stHeader]").bounding_box()
+    assert link.bounding_box()["y"] >= bar["y"] + bar["height"]
+
+
 def test_back_after_choosing_another_run_restores_the_run_everywhere(page, address):
     """The menu of runs, the path, the title and the address name the run of the address."""
     page.goto(f"{address}/gate?run=demo")
