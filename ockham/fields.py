@@ -282,7 +282,8 @@ def coerce_field(name: str, value: Any) -> Value:
     kind = type(value)
     # The common case: the value has its type already.
     if kind is PYTHON_TYPES.get(name) and (kind is not float or not math.isnan(value)):
-        return value  # type: ignore[no-any-return]
+        unchanged: Value = value
+        return unchanged
     field = FIELDS_BY_NAME[name]
     if value is None and field.nullable:
         return None

@@ -178,7 +178,7 @@ def _record_name(row: dict[str, Any]) -> str:
 
 def record_sentence(row: dict[str, Any]) -> str:
     """Return the answer about one record from a row of `odr_list`."""
-    owners = ", ".join(row["owners"] or ()) or "nobody is named"
+    owners = ", ".join(row["owners"] or ()) or "no owner is named"
     evidence = query_or_error(run_page_query, "odr_sides", id=row["odr_id"])
     runs = [side["run_id"] for side in evidence.rows()] if evidence is not None else []
     text = f"{_record_name(row)}: {row['title']}. Status {row['status']}, {row['date']}; owners: {owners}."

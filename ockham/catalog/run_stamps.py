@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Mapping
 
-from ockham.record.parquet.file_check import FileStamp
+from ockham.record.parquet.file_check import FileStamp, read_stamp
 from ockham.record.run_folder import PARQUET_TABLES, SIDECARS
 
 # Path relative to the run folder -> stamp. None if it does not exist.
@@ -29,7 +29,7 @@ def read_stamps(run: str) -> dict[str, FileStamp | None]:
         OSError: If a file cannot be examined now.
 
     """
-    stamps = {"run.json": _stamp(f"{run}/run.json")}
+    stamps = {"run.json": read_stamp(f"{run}/run.json")}
     for name, levels in _FOLDERS.items():
         _add_folder(stamps, run, name, levels)
     return stamps
@@ -42,7 +42,7 @@ def are_current(run: str, stamps: Stamps) -> bool:
         OSError: If a file cannot be examined now.
 
     """
-    return all(_stamp(f"{run}/{name}") == stamp for name, stamp in stamps.items())
+    return all(read_stamp(f"{run}/{name}") == stamp for name, stamp in stamps.items())
 
 
 def are_old(stamps: Stamps) -> bool:
@@ -53,7 +53,7 @@ def are_old(stamps: Stamps) -> bool:
 
 def _add_folder(stamps: dict[str, FileStamp | None], run: str, name: str, levels: int) -> None:
     # The folder first: a name that is added later changes it.
-    stamp = stamps[name] = _stamp(f"{run}/{name}")
+    stamp = stamps[name] = read_stamp(f"{run}/{name}")
     if stamp is None:
         return
     try:
@@ -64,14 +64,6 @@ def _add_folder(stamps: dict[str, FileStamp | None], run: str, name: str, levels
     for entry, is_folder in found:
         path = f"{name}/{entry}"
         if not is_folder:
-            stamps[path] = _stamp(f"{run}/{path}")
+            stamps[path] = read_stamp(f"{run}/{path}")
         elif levels:
             _add_folder(stamps, run, path, levels - 1)
-
-
-def _stamp(path: str) -> FileStamp | None:
-    try:
-        status = os.stat(path)  # noqa: PTH116 - a Path object costs more than the call
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return FileStamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)

@@ -116,7 +116,7 @@ def test_new_pin_makes_the_result_out_of_date(open_page, runs, verify_all, monke
 
 
 def test_pin_that_disappears_is_an_error_of_all_runs(open_page, runs, verify_all, monkeypatch, tmp_path):
-    """Without the file nobody knows which run it was about."""
+    """Without the file, the run of the event is unknown."""
     monkeypatch.setenv("OCKHAM_PINS", str(tmp_path / "gone.pin"))
     open_page(runs, "gate", run="first")
     verify_all()

@@ -183,7 +183,7 @@ def test_choice_in_the_address_is_complete_and_short_for_all():
     assert format_choice(names, names) == "all"
     assert parse_choice("all", names) == names
     assert parse_choice(format_choice(names[:40], names), names) == names[:40]
-    assert parse_choice("run-7,nobody", names) == ["run-7"]
+    assert parse_choice("run-7,missing", names) == ["run-7"]
     assert parse_choice("", names) == []
 
 

@@ -216,9 +216,9 @@ class SequenceChecker:
         The result is empty without one, and None if events are missing.
         """
         earlier: _Accepted = self._accepted if data.micro_step else ()
+        given: Any = data.given
         left: Any = data.left
-        updated = left.updated
-        if not (data.given.updated if updated is UNSET else updated):  # type: ignore[attr-defined]
+        if not (given.updated if left.updated is UNSET else left.updated):
             self._accepted = earlier
             return earlier
         self._accepted = data

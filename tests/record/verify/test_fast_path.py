@@ -230,8 +230,8 @@ def check_changed_log(folder, monkeypatch):
         assert fast_result(folder) == (findings, tails, counts, summary)
     slow = verify_slowly(folder, folder.segments(1, 0)[0])
     assert tails == [(kind, place, text) for kind, place, at, text in slow.findings if at is None]
-    said = sorted((kind, place, at, OWN_WORDS.sub(r"\1", text)) for kind, place, at, text in findings)
-    assert said == sorted(finding for finding in slow.findings if finding[2] is not None)
+    reported = sorted((kind, place, at, OWN_WORDS.sub(r"\1", text)) for kind, place, at, text in findings)
+    assert reported == sorted(finding for finding in slow.findings if finding[2] is not None)
     assert counts == slow.counts
     assert (summary.policies, summary.acceptances_and_checkpoints) == (slow.policies, slow.accepted_and_saved)
     return findings
