@@ -162,4 +162,10 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=3, help="Number of turns.")
     parser.add_argument("--json", type=Path, help="Also write the medians to this file.")
     parser.add_argument("--write", type=int, nargs=3, help=argparse.SUPPRESS)
-    main(parser.parse_args())
+    given = parser.parse_args()
+    if given.runs is not None:
+        try:
+            given.runs.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            parser.error(f"--runs {given.runs}: {error.strerror}")
+    main(given)

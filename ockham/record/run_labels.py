@@ -105,7 +105,10 @@ def set_name(folder: RunFolder, name: str | None, by: str, reason: str) -> str:
     folder.require_exists()
     if name is not None:
         if not RUN_ID.fullmatch(name):
-            raise BadInputError(f"name {name!r:.80}: accepted are the characters and the length of a run ID")
+            raise BadInputError(
+                f"name {name!r:.80}: accepted are 1 to 64 of a-z, 0-9, '.', '_' and '-', "
+                "the first a letter or a digit"
+            )
         if name in list_runs(folder.runs) or find_named_run(folder.runs, name) not in (None, folder.run_id):
             raise BadInputError(f"name {name!r}: another run has it; choose a different name")
     return _append(folder, "RENAME", by, reason, name=name)

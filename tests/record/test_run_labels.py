@@ -160,7 +160,7 @@ def test_invalid_names_and_texts_are_refused(folder):
     set_name(folder, "same", "me", "")
     with pytest.raises(BadInputError, match="another run has it"):
         set_name(RunFolder(folder.runs, "b"), "same", "me", "")
-    with pytest.raises(BadInputError, match="length of a run ID"):
+    with pytest.raises(BadInputError, match="accepted are 1 to 64 of a-z"):
         set_name(folder, "../x", "me", "")
     with pytest.raises(BadInputError, match="use one line"):
         set_archived(folder, "me", "two\nlines", archived=True)
