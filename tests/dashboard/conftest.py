@@ -13,6 +13,7 @@ from streamlit.testing.v1 import AppTest
 from dashboard import verifier
 from dashboard.verifier import RunVerifier
 from ockham import resources
+from tests.helpers.chromium import open_chromium
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +41,12 @@ def _cached_component_scan():
         scan = functools.cache(manifest_scanner.scan_component_manifests)
         patch.setattr(manifest_scanner, "scan_component_manifests", scan)
         yield
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with open_chromium() as browser:
+        yield browser
 
 
 @pytest.fixture

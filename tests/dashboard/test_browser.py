@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import socket
 
 import pytest
 from playwright import sync_api
 
 from ockham.run import Run
+from tests.helpers.chromium import BROWSER_MARKS
 from tests.helpers.dashboard_server import start_dashboard
 from tests.helpers.runs import make_run
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")]
+pytestmark = BROWSER_MARKS
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +36,9 @@ def address(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as play:
-        chromium = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        # With one context Streamlit's scripts are loaded and compiled once for all tests.
-        yield chromium.new_context(viewport={"width": 1280, "height": 1000})
-        chromium.close()
+def browser(chromium):
+    # With one context Streamlit's scripts are loaded and compiled once for all tests.
+    return chromium.new_context(viewport={"width": 1280, "height": 1000})
 
 
 @pytest.fixture

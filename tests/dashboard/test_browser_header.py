@@ -10,12 +10,12 @@ import pytest
 from playwright import sync_api
 
 from dashboard.address import RUN_PAGES
+from tests.helpers.chromium import BROWSER_MARKS
 from tests.helpers.dashboard_server import start_dashboard
 from tests.helpers.runs import make_run
 from tests.helpers.tampering import change_one_digit
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")]
+pytestmark = BROWSER_MARKS
 TIMEOUT_MS = 60_000
 OTHER_PAGES = ("", "odr", "sql")
 
@@ -34,16 +34,6 @@ def address(folder):
     yield f"http://127.0.0.1:{port}"
     server.terminate()
     server.wait(20)
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with sync_api.sync_playwright() as play:
-        browser = play.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-background-networking"]
-        )
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

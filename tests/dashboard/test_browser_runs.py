@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
-from playwright import sync_api
 
+from tests.helpers.chromium import BROWSER_MARKS
 from tests.helpers.dashboard_server import start_dashboard
 from tests.helpers.tampering import change_one_digit
 from tests.helpers.timed_runs import write_run
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")]
+pytestmark = BROWSER_MARKS
 TIMEOUT_MS = 90_000
 
 
@@ -31,11 +28,8 @@ def address(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def context():
-    with sync_api.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser.new_context(viewport={"width": 1280, "height": 1000})
-        browser.close()
+def context(chromium):
+    return chromium.new_context(viewport={"width": 1280, "height": 1000})
 
 
 @pytest.fixture

@@ -5,18 +5,11 @@ from __future__ import annotations
 import pytest
 
 from dashboard import style
-from tests.dashboard.components.test_timeseries_browser import (
-    address,
-    chromium,
-    desktop,
-    open_chart,
-    page,
-)
-from tests.dashboard.test_browser import CHROMIUM
+from tests.dashboard.components.chart_tabs import open_chart
 from tests.dashboard.test_browser_header import SHOWN_COLOURS, contrast
+from tests.helpers.chromium import BROWSER_MARKS
 
-__all__ = ["address", "chromium", "desktop", "page"]
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")]
+pytestmark = BROWSER_MARKS
 TEXTS = (".at", ".smooth", ".title", ".unit", ".name", ".value", ".rows button", "button.log")
 MARKS = (style.UPDATE, style.SKIP, style.CLAMP, style.ATTACK, style.RELEASE, style.NEUTRAL)
 BACKGROUND = "getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor"

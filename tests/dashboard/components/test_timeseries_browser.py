@@ -2,86 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
-import urllib.request
-from pathlib import Path
 
 import pytest
-from playwright import sync_api
 
+from tests.dashboard.components.chart_tabs import open_chart, wait_until_idle
 from tests.dashboard.components.timeseries_page import LOSSES, UNTRUSTED, WIDTH, XS
-from tests.dashboard.test_browser import CHROMIUM
-from tests.helpers.dashboard_server import find_free_port
+from tests.helpers.chromium import BROWSER_MARKS
 
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")]
-PAGE = Path(__file__).with_name("timeseries_server.py")
+pytestmark = BROWSER_MARKS
 LAST = XS[-1] + WIDTH - 1
-
-
-@pytest.fixture(scope="module")
-def address():
-    port = find_free_port()
-    command = [sys.executable, "-m", "streamlit", "run", str(PAGE), "--server.headless=true"]
-    options = [f"--server.port={port}", "--browser.gatherUsageStats=false", "--server.fileWatcherType=none"]
-    root = Path(__file__).resolve().parents[3]
-    server = subprocess.Popen(
-        [*command, *options],
-        env={**os.environ, "PYTHONPATH": str(root)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=1).close()
-            break
-        except OSError:
-            time.sleep(0.1)
-    yield f"http://127.0.0.1:{port}"
-    os.killpg(server.pid, signal.SIGTERM)
-    server.wait(20)
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with sync_api.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def desktop(chromium):
-    return chromium.new_context(viewport={"width": 1000, "height": 1000})
-
-
-@pytest.fixture
-def page(desktop, address):
-    tab = open_chart(desktop, address)
-    yield tab
-    assert tab.failures == []
-    tab.close()
-
-
-def open_chart(context, address):
-    tab = context.new_page()
-    tab.set_default_timeout(20_000)
-    tab.failures = []
-    tab.on("pageerror", lambda error: tab.failures.append(str(error)))
-    tab.goto(address)
-    tab.locator("[data-drawn]").wait_for()
-    wait_until_idle(tab)
-    return tab
-
-
-def wait_until_idle(tab):
-    tab.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
 
 
 def plot_box(tab):
