@@ -9,12 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from dashboard.address import RUNS_PAGE
 from dashboard.data_source import renew_snapshot, show_error
 from dashboard.header import menu, page_header, page_title
-from dashboard.late_parts import add_part, send_parts, start_parts
 from dashboard.style import CSS, SCRIPT
 from ockham.errors import OckhamError
 
@@ -64,19 +62,11 @@ def show_page() -> None:
     name, title = next((name, title) for name, title, _ in entries if title == page.title)
     renew_snapshot()
     st.set_page_config(page_title=page_title(name, title))
-    start_parts(name)
-    menu_place = st.sidebar.container(key="menu", gap=None)
-    header_place = st.container(key=f"header-{name}")
-    add_part(lambda: _show_frame(menu_place, header_place, name, title))
-    page.run()
-    send_parts()
-
-
-def _show_frame(menu_place: DeltaGenerator, header_place: DeltaGenerator, name: str, title: str) -> None:
-    with menu_place:
+    with st.sidebar.container(key="menu", gap=None):
         menu(PAGES)
-    with header_place:
+    with st.container(key=f"header-{name}"):
         page_header(name, title)
+    page.run()
 
 
 # The icon is a file, because the browser would load a named icon from another host.
@@ -91,9 +81,7 @@ st.container(key="script").html(SCRIPT, unsafe_allow_javascript=True)
 try:
     show_page()
 except OckhamError as error:
-    send_parts()
     st.error("This page cannot be shown.", icon=":material/error:")
     st.code(str(error), language=None)
 except Exception as error:
-    send_parts()
     show_error("This page cannot be shown.", error)

@@ -220,7 +220,7 @@ def run_sql(sql: str, **parameters: Any) -> TimedResult:
     """Run trusted SQL on the snapshot of the page. User SQL must be run with `ockham.guard`."""
     snapshot = page_snapshot()
     try:
-        table, seconds = _query_snapshot(snapshot, sql, parameters)
+        table, seconds = query_snapshot(snapshot, sql, parameters)
     except QueryError:
         # The error has ended the transaction.
         store().scan()
@@ -229,11 +229,12 @@ def run_sql(sql: str, **parameters: Any) -> TimedResult:
             raise
         # Parquet files of the version were compacted. The page starts again, so that its figures agree.
         st.rerun()
-        table, seconds = _query_snapshot(fresh, sql, parameters)
+        table, seconds = query_snapshot(fresh, sql, parameters)
     return TimedResult(table, sql, parameters, seconds)
 
 
-def _query_snapshot(snapshot: PageSnapshot, sql: str, parameters: dict[str, Any]) -> tuple[pa.Table, float]:
+def query_snapshot(snapshot: PageSnapshot, sql: str, parameters: dict[str, Any]) -> tuple[pa.Table, float]:
+    """Return the result of trusted SQL and its seconds. It is kept until a file changes."""
     values = tuple(sorted(parameters.items()))
     return _cached_query(snapshot.folders, snapshot.version, sql, values, snapshot.catalog)
 

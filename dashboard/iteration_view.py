@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import streamlit as st
 
@@ -40,14 +41,29 @@ class IterationView(NamedTuple):
 def read_view(run_id: str) -> IterationView | None:
     """Return the iterations of the URL. Shows a note and returns None if the run has no batches."""
     result = query_or_error(run_page_query, "iteration_range", run=run_id)
-    row = result.rows()[0] if result is not None else {"batches": 0}
-    if not row["batches"]:
+    limits = result.rows()[0] if result is not None else {"batches": 0}
+    low, high = (st.query_params.get(name, "") for name in ("from", "to"))
+    view = visible_iterations(limits, low, high)
+    if view is None:
         st.info("This run has no batches yet.")
+    return view
+
+
+def visible_iterations(limits: Mapping[str, Any], low: str, high: str) -> IterationView | None:
+    """Return the visible iterations, or None if the run has no batches.
+
+    Args:
+        limits: Row of `iteration_range`.
+        low: First visible iteration as in the URL. Text that is not a number is the first of the run.
+        high: Last visible iteration as in the URL.
+
+    """
+    if not limits["batches"]:
         return None
-    first, last = int(row["first"]), int(row["last"])
-    low, high = (parse_number(st.query_params.get(name, "")) for name in ("from", "to"))
-    start = first if low is None else min(max(low, first), last)
-    end = last if high is None else min(max(high, first), last)
+    first, last = int(limits["first"]), int(limits["last"])
+    numbers = parse_number(low), parse_number(high)
+    start = first if numbers[0] is None else min(max(numbers[0], first), last)
+    end = last if numbers[1] is None else min(max(numbers[1], first), last)
     return IterationView(first, last, min(start, end), max(start, end))
 
 

@@ -22,7 +22,6 @@ from dashboard.data_source import (
     show_error,
     store,
 )
-from dashboard.late_parts import add_part, send_parts
 from ockham.arrow_values import column_values
 from ockham.formatting import format_cell
 from ockham.text_safety import escape_formula
@@ -68,15 +67,12 @@ def select_run(key: str = "run") -> str | None:
     """
     names = run_ids()
     if names is None:
-        send_parts()
         return None
     requested = st.query_params.get(key)
     if requested is not None and requested not in names:
-        send_parts()
         _show_unknown_run(key, requested, names)
         return None
     if not names:
-        send_parts()
         st.title("No runs yet", anchor=False)
         no_runs_hint()
         return None
@@ -85,8 +81,7 @@ def select_run(key: str = "run") -> str | None:
     menu_key = f"{key}-choice"
     st.session_state[menu_key] = selected
     label = "Run" if key == "run" else "Other run"
-    place = st.sidebar.container()
-    add_part(lambda: place.selectbox(label, names, key=menu_key, on_change=_open_choice, args=(key,)))
+    st.sidebar.selectbox(label, names, key=menu_key, on_change=_open_choice, args=(key,))
     return selected
 
 

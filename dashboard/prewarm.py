@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from dashboard.data_source import _cached_query, store
+from dashboard.data_source import query_snapshot, store
 from ockham.catalog.views import load_page_query
 from ockham.errors import OckhamError
 
@@ -48,9 +48,7 @@ def _run_queries() -> None:
     snapshot = store().snapshot()
 
     def ask(sql: str, **parameters: object) -> list[dict[str, object]]:
-        values = tuple(sorted(parameters.items()))
-        table, _ = _cached_query(snapshot.folders, snapshot.version, sql, values, snapshot.catalog)
-        return list(table.to_pylist())
+        return list(query_snapshot(snapshot, sql, parameters)[0].to_pylist())
 
     try:
         newest = ask("select run_id from runs order by created desc, run_id")

@@ -11,14 +11,17 @@ from starlette.middleware import Middleware
 from streamlit import file_util
 from streamlit.starlette import App
 
-from dashboard.components.scripts import component_files
+from dashboard.components.scripts import FIRST_CHART, component_files, module_path
+from dashboard.first_chart import first_chart_element
 from dashboard.prewarm import start_prewarm
 from dashboard.static_files import StaticFiles, StaticFilesMiddleware
 from dashboard.verifier import start_verifier
 
 SCREENS = Path(__file__).with_name("screens")
 PAGE_PATHS = frozenset({"/", *(f"/{path.stem}" for path in SCREENS.glob("*.py") if path.stem != "__init__")})
-FILES = StaticFiles(Path(file_util.get_static_dir()), component_files())
+FILES = StaticFiles(
+    Path(file_util.get_static_dir()), component_files(), (module_path(FIRST_CHART), module_path("timeseries"))
+)
 
 
 @contextlib.asynccontextmanager
@@ -31,5 +34,7 @@ async def prepare(_app: Any) -> AsyncIterator[dict[str, Any]]:
 app = App(
     Path(__file__).with_name("app.py"),
     lifespan=prepare,
-    middleware=[Middleware(StaticFilesMiddleware, files=FILES, pages=PAGE_PATHS)],
+    middleware=[
+        Middleware(StaticFilesMiddleware, files=FILES, pages=PAGE_PATHS, first_element=first_chart_element)
+    ],
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import mimetypes
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+Element = Callable[[str, str, str], Awaitable[bytes]]
 
 COMPRESSED_SUFFIXES = (".js", ".css", ".svg", ".json")
 COMPRESSION_LEVEL = 6
@@ -39,16 +40,22 @@ EARLY_SCRIPTS = (
 SCRIPTS = "static/js"
 
 
+async def no_element(_page: str, _query: str, _host: str) -> bytes:
+    """Return nothing: the page is sent as it is."""
+    return b""
+
+
 class StaticFiles:
     """Compressed copies of Streamlit's static files, and its page with links to the early scripts.
 
     Args:
         folder: Static files of Streamlit.
         modules: Path -> content of scripts that are not in the folder. The page loads them early.
+        first: Paths of the modules that the page loads first. It runs the first one.
 
     """
 
-    def __init__(self, folder: Path, modules: Mapping[str, bytes]) -> None:
+    def __init__(self, folder: Path, modules: Mapping[str, bytes], first: Sequence[str] = ()) -> None:
         self.folder = folder
         self.modules = dict(modules)
         self.files = {
@@ -57,7 +64,7 @@ class StaticFiles:
             if path.is_file() and path.suffix in COMPRESSED_SUFFIXES and path.stat().st_size >= MIN_BYTES
         }
         self.copies: dict[str, bytes] = {}
-        self.index = _add_links(folder, self.modules)
+        self.index = _add_links(folder, self.modules, first)
         self.compressed_index = gzip.compress(self.index)
 
     def compress(self, name: str) -> bytes:
@@ -81,13 +88,17 @@ class StaticFilesMiddleware:
         app: The next application.
         files: Static files.
         pages: Paths of the pages.
+        first_element: Returns the HTML element for name, query and host of a page, or nothing.
 
     """
 
-    def __init__(self, app: Application, files: StaticFiles, pages: frozenset[str]) -> None:
+    def __init__(
+        self, app: Application, files: StaticFiles, pages: frozenset[str], first_element: Element = no_element
+    ) -> None:
         self.app = app
         self.files = files
         self.pages = pages
+        self.first_element = first_element
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -106,13 +117,25 @@ class StaticFilesMiddleware:
             kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
             await _respond(send, body, kind, CACHED)
         elif name in self.pages:
-            await _respond(send, files.compressed_index, "text/html; charset=utf-8", "no-cache")
+            body = await self._page(scope)
+            await _respond(send, body, "text/html; charset=utf-8", "no-cache")
         else:
             await self.app(scope, receive, send)
 
+    async def _page(self, scope: Scope) -> bytes:
+        query = scope.get("query_string", b"").decode("latin-1")
+        host = dict(scope.get("headers", ())).get(b"host", b"").decode("latin-1")
+        element = await self.first_element(scope["path"].rpartition("/")[2], query, host)
+        if not element:
+            return self.files.compressed_index
+        return gzip.compress(self.files.index.replace(b"<script", element + b"<script", 1))
 
-def _add_links(folder: Path, modules: Iterable[str]) -> bytes:
-    """Return the page of Streamlit, with links that load the early scripts and their imports in parallel."""
+
+def _add_links(folder: Path, modules: Iterable[str], first: Sequence[str]) -> bytes:
+    """Return the page of Streamlit, with links that load the early scripts and their imports in parallel.
+
+    The first modules are before those of Streamlit, because the browser asks for them in this order.
+    """
     index = (folder / "index.html").read_text()
     waiting = [path.name for path in (folder / SCRIPTS).glob("*.js") if path.name.startswith(EARLY_SCRIPTS)]
     chosen: set[str] = set()
@@ -121,9 +144,16 @@ def _add_links(folder: Path, modules: Iterable[str]) -> bytes:
         if name not in chosen and f"/{SCRIPTS}/{name}" not in index:
             chosen.add(name)
             waiting += find_imports(folder / SCRIPTS / name)
-    paths = [*(f"/{SCRIPTS}/{name}" for name in sorted(chosen)), *modules]
-    links = "".join(f'<link rel="modulepreload" crossorigin href=".{path}">\n' for path in paths)
+    early = [f"/{SCRIPTS}/{name}" for name in sorted(chosen)]
+    links = _preload_links([*early, *(path for path in modules if path not in first)])
+    if first:
+        script = f'<script type="module" async crossorigin src=".{first[0]}"></script>\n'
+        index = index.replace("<script", f"{_preload_links(first[1:])}{script}<script", 1)
     return index.replace("</head>", f"{links}</head>", 1).encode()
+
+
+def _preload_links(paths: Iterable[str]) -> str:
+    return "".join(f'<link rel="modulepreload" crossorigin href=".{path}">\n' for path in paths)
 
 
 def find_imports(script: Path) -> list[str]:

@@ -28,6 +28,9 @@ COMPONENTS = {
     "decision_list": ("decision_list.js",),
     "metric_strip": ("metric_strip.js",),
 }
+# Shows the chart of a page before Streamlit has started. Not a component.
+FIRST_CHART = "first_chart"
+SCRIPTS = {**COMPONENTS, FIRST_CHART: ("first_chart.js",)}
 # Runs in the browser for each component. The style is added to the shadow root once.
 LOADER = """const file = await import(new URL(".%s", document.baseURI));
 export default (component) => {
@@ -49,8 +52,8 @@ def make_component(name: str) -> Callable[..., Any]:
 
 @functools.cache
 def read_module(name: str) -> bytes:
-    """Return scripts and style of a component as one module."""
-    scripts = "\n".join((ASSETS / file).read_text() for file in COMPONENTS[name])
+    """Return scripts and style of an entry of `SCRIPTS` as one module."""
+    scripts = "\n".join((ASSETS / file).read_text() for file in SCRIPTS[name])
     style = json.dumps((ASSETS / f"{name}.css").read_text())
     return f"{scripts}\nexport const style = {style};\n".encode()
 
@@ -62,5 +65,5 @@ def module_path(name: str) -> str:
 
 
 def component_files() -> dict[str, bytes]:
-    """Return path -> content of the static files of all components."""
-    return {module_path(name): read_module(name) for name in COMPONENTS}
+    """Return path -> content of the static files of all entries of `SCRIPTS`."""
+    return {module_path(name): read_module(name) for name in SCRIPTS}

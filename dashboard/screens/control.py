@@ -2,55 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import pyarrow as pa
-import pyarrow.compute as pc
 import streamlit as st
 
-from dashboard import charts, run_panels
-from dashboard.components.timeseries import LinePanel, RowPanel
+from dashboard import charts
+from dashboard.chart_kinds import CHART_KINDS
 from dashboard.data_source import TimedResult, query_or_error, run_page_query
 from dashboard.iteration_view import read_view
-from dashboard.late_parts import send_parts
 from dashboard.layout import auto_refresh, chart, page_header, section, select_run
 from dashboard.run_chart import run_chart
 from dashboard.tables import query_table
 from dashboard.words import glossary_line, knob_name, reason_name
 
-QUESTION = "What did the compressor and the limiter change?"
-# Page query -> description of its rows.
-CHART_QUERIES = {
-    "run_bins": "Learning rate, lambda, drift and gradient norm of each bin.",
-    "plugin_bins": "Decisions of each plugin and action.",
-    "overshoot": "Excess over the caps of the limiter.",
-}
+KIND = CHART_KINDS["control"]
 KNOBS = ("learning_rate", "lambda_ockham", "grad_clip", "drift_ceiling")
 run_id = select_run()
 if run_id is None:
     st.stop()
 assert run_id is not None
-
-
-def make_panels(tables: Mapping[str, pa.Table]) -> list[LinePanel | RowPanel | None]:
-    """Return the panels of the chart, from the tables of `CHART_QUERIES`."""
-    panels: list[LinePanel | RowPanel | None] = []
-    if "run_bins" in tables:
-        panels.append(run_panels.rate_panel(tables["run_bins"], height=190))
-    if "plugin_bins" in tables:
-        actions = tables["plugin_bins"]
-        chosen = actions.filter(pc.is_in(actions["plugin"], pa.array(["compressor", "limiter"])))
-        panels.append(run_panels.plugin_panel(chosen, "Compressor and limiter"))
-    if "run_bins" in tables:
-        bins = tables["run_bins"]
-        panels += [
-            run_panels.lambda_panel(bins),
-            run_panels.drift_panel(bins),
-            run_panels.norm_panel(bins),
-        ]
-    if "overshoot" in tables:
-        panels.append(run_panels.overshoot_panel(tables["overshoot"]))
-    return panels
 
 
 @st.fragment
@@ -59,14 +27,7 @@ def control_charts() -> None:
     view = read_view(str(run_id))
     if view is None:
         return
-    run_chart(
-        str(run_id),
-        view,
-        CHART_QUERIES,
-        make_panels,
-        key=f"control-{run_id}",
-        description=f"Learning rate, compressor, limiter, drift and gradient norm of {run_id}.",
-    )
+    run_chart(str(run_id), view, KIND, key=f"control-{run_id}")
     st.caption("Drift returns to zero when the anchor moves.")
 
 
@@ -116,9 +77,8 @@ def answer(decisions: TimedResult | None) -> str:
 def draw() -> None:
     """Show the page."""
     decisions = query_or_error(run_page_query, "control_decisions", run=run_id)
-    page_header(QUESTION, answer(decisions))
+    page_header(KIND.title, answer(decisions))
     control_charts()
-    send_parts()
     knob_section()
     if decisions is not None:
         section("By plugin and reason")

@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-import pyarrow as pa
 import streamlit as st
 
 from dashboard import run_panels
+from dashboard.chart_kinds import CHART_KINDS
 from dashboard.components.decision_list import decision_list
-from dashboard.components.timeseries import LinePanel, Pick, RowPanel
+from dashboard.components.timeseries import Pick, RowPanel
 from dashboard.data_source import query_or_error, run_page_query, run_sql
 from dashboard.iteration_view import IterationView, read_view, set_view
-from dashboard.late_parts import send_parts
 from dashboard.layout import auto_refresh, page_header, query_details, section, select_run
 from dashboard.metric_cards import first_row, metric_cards
 from dashboard.people import people_section
 from dashboard.run_chart import run_chart
 from dashboard.words import glossary_line, state_name
 
-QUESTION = "What happened in this run?"
+KIND = CHART_KINDS["run"]
 ALL_DECISIONS = "all decisions"
 LIST_HEIGHT = 560
 TERMS = ("iteration", "update, skip", "lambda", "anchor weights", "shadow")
-# Page query -> description of its rows.
-CHART_QUERIES = {
-    "run_bins": "Loss, learning rate and lambda of each bin.",
-    "timeline_events": "Single events.",
-    "plugin_bins": "Decisions of each plugin and action.",
-    "served_bins": "Mean losses of served batches so far.",
-}
 run_id = select_run()
 if run_id is None:
     st.stop()
@@ -68,22 +59,6 @@ def on_pick(pick: Pick) -> None:
         st.session_state[FILTER_KEY] = pick.row
     else:
         st.session_state[FILTER_KEY] = ALL_DECISIONS
-
-
-def make_panels(tables: Mapping[str, pa.Table]) -> list[LinePanel | RowPanel | None]:
-    """Return the panels of the chart, from the tables of `CHART_QUERIES`."""
-    panels: list[LinePanel | RowPanel | None] = []
-    if "run_bins" in tables:
-        panels.append(run_panels.loss_panel(tables["run_bins"]))
-    if "timeline_events" in tables:
-        panels.append(run_panels.event_panel(tables["timeline_events"]))
-    if "plugin_bins" in tables:
-        panels.append(run_panels.plugin_panel(tables["plugin_bins"]))
-    if "run_bins" in tables:
-        panels += [run_panels.rate_panel(tables["run_bins"]), run_panels.lambda_panel(tables["run_bins"])]
-    if "served_bins" in tables:
-        panels.append(run_panels.served_panel(tables["served_bins"]))
-    return panels
 
 
 def adapter_sentence(adapter: dict[str, Any]) -> str:
@@ -164,10 +139,8 @@ def explore() -> None:
         panels = run_chart(
             str(run_id),
             view,
-            CHART_QUERIES,
-            make_panels,
+            KIND,
             key=f"chart-{run_id}",
-            description=f"Loss, events, plugin actions, learning rate and lambda of {run_id}.",
             on_view=on_view,
             on_pick=on_pick,
         )
@@ -183,18 +156,15 @@ def explore() -> None:
 
 
 def draw() -> None:
-    """Show the page. The chart is sent first, because the figures above it take longer."""
-    heading = st.container(key="run-heading")
-    metrics = st.container(key="run-metrics")
-    explore()
-    send_parts()
+    """Show the page."""
     result = query_or_error(run_sql, "select * from run_summary where run_id = $run", run=run_id)
     row = next(iter(result.rows()), {}) if result is not None else {}
-    with heading:
-        page_header(QUESTION, answer(row))
+    with st.container(key="run-heading"):
+        page_header(KIND.title, answer(row))
     if row.get("batches"):
-        with metrics:
+        with st.container(key="run-metrics"):
             metric_cards(str(run_id), row)
+    explore()
     adapter = first_row("adapter_status", str(run_id))
     if adapter:
         st.text(adapter_sentence(adapter))

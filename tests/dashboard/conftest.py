@@ -51,9 +51,6 @@ def chromium():
 
 @pytest.fixture
 def open_page(monkeypatch, tmp_path):
-    # Without a browser there is no chart to wait for.
-    monkeypatch.setattr("dashboard.run_chart.DRAWING_SECONDS", 0)
-
     def open_app(runs, page, **query):
         monkeypatch.setenv("OCKHAM_RUNS", str(runs))
         monkeypatch.setenv("OCKHAM_ODR", str(tmp_path / "no-odr"))

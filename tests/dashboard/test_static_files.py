@@ -10,7 +10,7 @@ import pytest
 from streamlit import file_util
 
 from dashboard.components.scripts import component_files
-from dashboard.static_files import EARLY_SCRIPTS, StaticFiles, StaticFilesMiddleware, find_imports
+from dashboard.static_files import EARLY_SCRIPTS, StaticFiles, StaticFilesMiddleware, find_imports, no_element
 
 FOLDER = Path(file_util.get_static_dir())
 
@@ -20,7 +20,7 @@ def files():
     return StaticFiles(FOLDER, component_files())
 
 
-def request(files, path, *, encoding=b"gzip, br", method="GET"):
+def request(files, path, *, encoding=b"gzip, br", method="GET", query=b"", element=no_element):
     """Send a request, and return status, headers and body. The next application answers with 299."""
     messages = []
 
@@ -30,8 +30,9 @@ def request(files, path, *, encoding=b"gzip, br", method="GET"):
     async def send(message):
         messages.append(message)
 
-    middleware = StaticFilesMiddleware(next_app, files, frozenset({"/", "/run"}))
-    scope = {"type": "http", "method": method, "path": path, "headers": [(b"accept-encoding", encoding)]}
+    middleware = StaticFilesMiddleware(next_app, files, frozenset({"/", "/run"}), element)
+    headers = [(b"accept-encoding", encoding), (b"host", b"host:1")]
+    scope = {"type": "http", "method": method, "path": path, "headers": headers, "query_string": query}
     asyncio.run(middleware(scope, None, send))
     body = b"".join(message.get("body", b"") for message in messages)
     return messages[0]["status"], dict(messages[0]["headers"]), body
@@ -71,6 +72,28 @@ def test_page_loads_early_scripts_in_parallel(files):
     assert [line.strip() for line in original.splitlines() if "</head>" not in line] == [
         line.strip() for line in rest
     ]
+
+
+def test_first_modules_and_element_are_before_the_scripts_of_streamlit(files):
+    """The browser asks for files in the order of the page, and six at a time."""
+    paths = list(component_files())
+    first = StaticFiles(FOLDER, files.modules, paths[:2])
+    page = first.index.decode()
+    positions = [page.index(path) for path in (paths[1], paths[0])]
+    assert positions == sorted(positions)
+    assert positions[-1] < page.index("./static/js/index.")
+    assert all(page.count(path) == 1 for path in paths)
+    asked = []
+
+    async def element(*arguments):
+        asked.append(arguments)
+        return b"<i>chart</i>"
+
+    status, _, body = request(first, "/run", query=b"run=a", element=element)
+    text = gzip.decompress(body).decode()
+    assert (status, asked) == (200, [("run", "run=a", "host:1")])
+    assert text.replace("<i>chart</i>", "") == page
+    assert text.index("<i>chart</i>") < text.index(paths[1])
 
 
 @pytest.mark.parametrize("prefix", EARLY_SCRIPTS)

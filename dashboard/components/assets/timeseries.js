@@ -347,6 +347,7 @@ export default function mount(component) {
     instances.set(parent, chart);
   }
   chart.update(component);
+  if (!component.isFirst) document.dispatchEvent(new Event("ockham-chart"));
   return () => {
     chart.destroy();
     instances.delete(parent);

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from dashboard.components.scripts import ASSETS, COMPONENTS, component_files, module_path, read_module
+from dashboard.components.scripts import ASSETS, SCRIPTS, component_files, module_path, read_module
 from tests.dashboard.components import timeseries_page
 
 MAX_LOADER_BYTES = 700
@@ -13,10 +13,10 @@ MAX_LOADER_BYTES = 700
 
 def test_every_script_and_style_is_in_one_module():
     """A new file in `assets` cannot be forgotten."""
-    scripts = [file for files in COMPONENTS.values() for file in files]
-    styles = [f"{name}.css" for name in COMPONENTS]
+    scripts = [file for files in SCRIPTS.values() for file in files]
+    styles = [f"{name}.css" for name in SCRIPTS]
     assert sorted(path.name for path in ASSETS.iterdir()) == sorted([*scripts, *styles])
-    for name, files in COMPONENTS.items():
+    for name, files in SCRIPTS.items():
         module = read_module(name).decode()
         assert all((ASSETS / file).read_text() in module for file in files)
         assert component_files()[module_path(name)].decode() == module
@@ -32,7 +32,7 @@ def test_message_of_a_chart_contains_no_script_but_its_address():
     assert size < MAX_LOADER_BYTES < len(read_module("timeseries")) / 40
 
 
-@pytest.mark.parametrize("name", COMPONENTS)
+@pytest.mark.parametrize("name", SCRIPTS)
 def test_address_of_a_module_changes_with_its_content(name, monkeypatch):
     """A browser keeps the file for a year."""
     before = module_path(name)
