@@ -77,7 +77,6 @@ CSS = """<style>
 }
 /* A live page is drawn again every few seconds. Streamlit would show the old elements in grey meanwhile. */
 [data-stale=true] { opacity: 1 !important; transition: none !important; }
-/* The chart of a run is sent first, and must not move when the texts above it arrive. */
 /* Two lines of facts, so that a chart does not move when the verification has a result. */
 :is(.st-key-header-run, .st-key-header-control) { min-height: 6.6rem; }
 .st-key-run-heading { min-height: 5.5rem; }
@@ -94,7 +93,8 @@ CSS = """<style>
 </style>"""
 # On a phone the menu covers the page, and Streamlit closes only its own menu after a choice.
 # Opening a page with parameters makes two history entries: parameters on the old page, then the new page. The
-# second one replaces the first one, if the reader did nothing in between.
+# second one replaces the first one, if the reader did nothing in between. Streamlit also adds an entry if the
+# reader takes two steps in the history before the first page is shown. It replaces an entry instead.
 SCRIPT = """<script>
 if (!window.ockhamScript) {
   window.ockhamScript = true;
@@ -104,13 +104,14 @@ if (!window.ockhamScript) {
   });
   const push = history.pushState;
   let last = null;
-  for (const kind of ["pointerdown", "keydown", "popstate"]) {
-    window.addEventListener(kind, () => { last = null; }, true);
+  let isStep = false;
+  for (const kind of ["pointerdown", "keydown", "click", "popstate"]) {
+    window.addEventListener(kind, () => { last = null; isStep = kind === "popstate"; }, true);
   }
   history.pushState = function (state, title, url) {
     const next = new URL(url, location.href);
     const isSecond = last && next.search === last.search && next.pathname !== last.pathname;
-    (isSecond ? history.replaceState : push).call(history, state, title, url);
+    (isSecond || isStep ? history.replaceState : push).call(history, state, title, url);
     last = next;
   };
 }

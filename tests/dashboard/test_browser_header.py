@@ -70,12 +70,48 @@ def test_each_page_is_one_history_entry_and_back_restores_its_run(page, address)
     wait_until_idle(page)
     page.go_back()
     page.wait_for_url("**/run?run=demo")
-    # Streamlit can lose a step of the history while the page of the step before is loaded.
-    page.get_by_role("heading", level=1, name="What happened in this run?").wait_for()
-    wait_until_idle(page)
     page.go_forward()
     page.get_by_role("heading", level=1, name="Is the update rate").wait_for()
     page.wait_for_url("**/gate?run=demo")
+
+
+# Steps in the history, with milliseconds after each one. Most pages are still loaded at the next step.
+STEPS = (
+    (("back", 0), ("forward", 0)),
+    (("back", 60), ("forward", 0)),
+    (("back", 120), ("forward", 0)),
+    (("back", 250), ("forward", 90), ("back", 0)),
+    (("back", 100), ("back", 100), ("forward", 100), ("forward", 0)),
+)
+
+
+def test_address_heading_and_menu_name_one_page_after_quick_steps_in_the_history(page, address):
+    """The steps make no entry, so that the page of the last step is the one that the browser counts."""
+    pages = [
+        ("Run", "/run?", "What happened"),
+        ("Gate", "/gate?", "Is the update"),
+        ("Control", "/control?", "What did"),
+    ]
+    page.goto(f"{address}/run?run=demo")
+    page.get_by_role("heading", level=1, name="What happened in this run?").wait_for()
+    wait_until_idle(page)
+    for name, _, heading in pages[1:]:
+        open_from_menu(page, name, heading)
+    entries = page.evaluate("history.length")
+    at = 2
+    for steps in STEPS:
+        for step, pause in steps:
+            page.evaluate(f"history.{step}()")
+            page.wait_for_timeout(pause)
+            at += 1 if step == "forward" else -1
+        name, path, heading = pages[at]
+        page.wait_for_url(f"**{path}run=demo")
+        page.get_by_role("heading", level=1, name=heading).wait_for()
+        wait_until_idle(page)
+        assert path in page.url
+        assert page.locator("h1").all_inner_texts()[0].startswith(heading)
+        assert page.title() == f"{name} - demo - Ockham"
+        assert page.evaluate("history.length") == entries
 
 
 def test_bar_of_a_phone_covers_no_part_of_the_path(page, address):
