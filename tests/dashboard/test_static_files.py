@@ -93,7 +93,7 @@ def test_first_modules_and_element_are_before_the_scripts_of_streamlit(files):
     text = gzip.decompress(body).decode()
     assert (status, asked) == (200, [("run", "run=a", "host:1")])
     assert text.replace("<i>chart</i>", "") == page
-    assert text.index("<i>chart</i>") < text.index(paths[1])
+    assert text.index(paths[1]) < text.index("<i>chart</i>") < text.index(paths[0])
 
 
 @pytest.mark.parametrize("prefix", EARLY_SCRIPTS)
