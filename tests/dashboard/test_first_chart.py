@@ -180,6 +180,20 @@ class TestInBrowser:
             [after[name] for name in ("x", "y", "width")], abs=3
         )
 
+    @pytest.mark.parametrize("scheme", ["light", "dark"])
+    def test_colours_are_those_of_the_page(self, tab, address, page, scheme):
+        """The page does not flash when Streamlit has drawn it."""
+        names = [f"--st-{name}-color" for name in ("background", "text", "border")]
+        script = "(node, names) => names.map((name) => getComputedStyle(node).getPropertyValue(name).trim())"
+        tab.emulate_media(color_scheme=scheme)
+        held = []
+        tab.route(STREAMLIT, lambda route: held.append(route) or None)
+        tab.goto(f"{address}/{page}?run=demo", wait_until="commit")
+        before = tab.locator("#first-chart .chart canvas").first.evaluate(script, names)
+        for route in held:
+            route.continue_()
+        assert tab.locator(LIVE_CHART).first.evaluate(script, names) == before
+
     def test_step_in_the_history_removes_the_chart(self, tab, address, page):
         """The chart of another page would cover the page."""
         tab.goto(f"{address}/sql")

@@ -1,9 +1,10 @@
 // Shows the chart of a page while Streamlit starts, and removes it when Streamlit has drawn the same chart.
 
 const LIMIT_MILLISECONDS = 20_000;
+// Colours of Streamlit without a theme of the user.
 const COLOURS = {
-  light: { "--st-background-color": "#ffffff", "--st-text-color": "#31333f", "--st-border-color": "#d5d6d9" },
-  dark: { "--st-background-color": "#0e1117", "--st-text-color": "#fafafa", "--st-border-color": "#41444c" },
+  light: { background: "#FFFFFF", text: "#2F2D2B", border: "rgba(47, 45, 43, 0.2)" },
+  dark: { background: "#171614", text: "#EDEBE8", border: "rgba(237, 235, 232, 0.2)" },
 };
 let host = null;
 let isOver = false;
@@ -27,7 +28,7 @@ function draw({ page, run, title, log, isBroken, chart }, file) {
   host = document.createElement("div");
   host.id = "first-chart";
   host.inert = true;
-  for (const [name, value] of Object.entries(COLOURS[dark ? "dark" : "light"])) host.style.setProperty(name, value);
+  for (const [name, value] of Object.entries(COLOURS[dark ? "dark" : "light"])) host.style.setProperty(`--st-${name}-color`, value);
   host.style.setProperty("--st-font", '"Source Sans", sans-serif');
   const root = host.attachShadow({ mode: "open" });
   const add = (parent, name, text = "") => {

@@ -34,6 +34,7 @@ function formatTick(value, format) {
   return String(Number(value.toPrecision(6)));
 }
 
+// Two ticks at least, because one tick shows no scale. An axis of integers can have one integer only.
 function linearTicks(low, high, count, integers) {
   const raw = (high - low) / Math.max(1, count);
   const power = 10 ** Math.floor(Math.log10(raw));
@@ -41,7 +42,7 @@ function linearTicks(low, high, count, integers) {
   if (integers) step = Math.max(1, Math.round(step));
   const ticks = [];
   for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) ticks.push(i * step);
-  return ticks;
+  return ticks.length < 2 && !integers ? linearTicks(low, high, count + 1) : ticks;
 }
 
 function logTicks(low, high) {
