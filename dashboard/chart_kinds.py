@@ -15,6 +15,14 @@ Panels = list[LinePanel | RowPanel]
 Tables = Mapping[str, pa.Table]
 # Plugins of the Control page.
 CONTROL_PLUGINS = ("compressor", "limiter")
+# Page query -> name of its rows below the chart.
+QUERY_LABELS = {
+    "run_bins": "Curves",
+    "timeline_events": "Events",
+    "plugin_bins": "Actions",
+    "served_bins": "Served batches",
+    "overshoot": "Excess",
+}
 
 
 class ChartKind(NamedTuple):

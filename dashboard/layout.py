@@ -177,7 +177,9 @@ def chart_section(
     return chart(lambda: make_chart(result.table), result, name, alt_text, **options)
 
 
-def query_details(result: TimedResult, name: str, alt_text: str = "", *, in_table: bool = False) -> None:
+def query_details(
+    result: TimedResult, name: str, alt_text: str = "", *, in_table: bool = False, label: str = ""
+) -> None:
     """Show number of rows and duration, and on request the SQL, the table and downloads.
 
     Args:
@@ -185,13 +187,15 @@ def query_details(result: TimedResult, name: str, alt_text: str = "", *, in_tabl
         name: Name for widget keys and file names.
         alt_text: Description of the rows.
         in_table: The rows are shown in a table, which scrolls if there are many.
+        label: Name of the result, if several results are below one chart.
 
     """
     rows = result.table.num_rows
     line = st.container(horizontal=True, vertical_alignment="center")
     unit = "row" if rows == 1 else "rows"
     scroll = "; scroll in the table for more" if in_table and rows > MAX_ROWS_WITHOUT_SCROLLING else ""
-    line.caption(f"{rows:,} {unit}, {result.seconds * 1000:.0f} ms{scroll}", width="content")
+    subject = f"{label}: " if label else ""
+    line.caption(f"{subject}{rows:,} {unit}, {result.seconds * 1000:.0f} ms{scroll}", width="content")
     # The label must be constant: with another label Streamlit creates a new, closed popover.
     popover = line.popover("SQL, table, download", type="tertiary", key=f"under-{name}", on_change="rerun")
     if not popover.open:

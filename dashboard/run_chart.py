@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard.chart_kinds import ChartKind, Panels
+from dashboard.chart_kinds import QUERY_LABELS, ChartKind, Panels
 from dashboard.components.timeseries import Axis, Pick, timeseries
 from dashboard.data_source import query_or_error, run_page_query, show_error
 from dashboard.iteration_view import IterationView, set_view, view_inputs
@@ -58,5 +58,5 @@ def run_chart(
         for name, result in found.items():
             if result.table.num_rows:
                 with st.container(width="content"):
-                    query_details(result, name, kind.queries[name])
+                    query_details(result, name, kind.queries[name], label=QUERY_LABELS[name])
     return panels

@@ -17,6 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dashboard import run_panels
+from dashboard.chart_kinds import CHART_KINDS, QUERY_LABELS
 from ockham.catalog import Catalog
 from ockham.cli import build_app
 from ockham.record.ledger import append_entry
@@ -60,6 +61,17 @@ def component_messages(test, name):
     """Return the data of all components of a kind."""
     found = [element.proto for element in test.get("bidi_component")]
     return [json.loads(proto.json) for proto in found if proto.component_name == f"ockham_{name}"]
+
+
+@pytest.mark.parametrize("page", CHART_KINDS)
+def test_each_query_below_the_chart_of_a_run_is_named(open_page, runs, page):
+    """Several lines with a number of rows do not tell what the rows are."""
+    test = open_page(runs, page)
+    captions = [caption.value for caption in test.caption]
+    for name in CHART_KINDS[page].queries:
+        # Without rows there is no line.
+        found = [text for text in captions if text.startswith(f"{QUERY_LABELS[name]}: ")]
+        assert len(found) == (name not in ("served_bins",))
 
 
 @pytest.mark.parametrize("page", PAGES)
