@@ -5,14 +5,16 @@
 
 Each question runs four times in a new process: cold is the first time, warm the minimum of the other three.
 CPU seconds are reported in addition to wall seconds, because only CPU seconds are reproducible on a shared
-machine. The raw SQL is written by hand for the same Parquet files. --json also contains the CPU
-milliseconds of the first time and the peak memory of each process.
+machine. The raw SQL is written by hand for the same Parquet files. `--method spark` measures the same
+questions, except one decision by its ID, under Spark with two cores; warm is the second time. --json also
+contains the CPU milliseconds of the first time and the peak memory of each process.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -26,6 +28,7 @@ import duckdb
 from ockham.catalog import Catalog
 from ockham.catalog.views import load_question
 from ockham.guard import Guard
+from ockham.spark_catalog import SparkCatalog
 
 ONE_RUN = {"run": "run-0000", "iter": 5_000}
 QUESTIONS = (
@@ -40,6 +43,11 @@ QUESTIONS = (
     "uncited",
     "savings",
 )
+SPARK_SETTINGS = {
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.memory": "8g",
+}
 # Not a saved question. It is the query that trackers are compared with.
 WINDOW = """
 select run_id, iter_num // 1000 * 1000 as from_iter, avg(updated::int) as update_rate, count(*) as n
@@ -116,16 +124,18 @@ where p = 'gate' group by all
 """
 
 
-def clock(call: Callable[[], Any]) -> tuple[float, float]:
+def clock(call: Callable[[], Any], cpu_seconds: Callable[[], float]) -> tuple[float, float]:
     """Return the wall and CPU milliseconds of a call."""
-    wall, cpu = time.perf_counter(), time.process_time()
+    wall, cpu = time.perf_counter(), cpu_seconds()
     call()
-    return (time.perf_counter() - wall) * 1e3, (time.process_time() - cpu) * 1e3
+    return (time.perf_counter() - wall) * 1e3, (cpu_seconds() - cpu) * 1e3
 
 
-def measure(call: Callable[[], Any]) -> dict[str, float]:
-    """Return the first time, and the minimum of three more calls."""
-    times = [clock(call) for _ in range(4)]
+def measure(
+    call: Callable[[], Any], cpu_seconds: Callable[[], float] = time.process_time, calls: int = 4
+) -> dict[str, float]:
+    """Return the first time, and the minimum of the other calls."""
+    times = [clock(call, cpu_seconds) for _ in range(calls)]
     return {
         "cold_ms": round(times[0][0], 1),
         "cold_cpu_ms": round(times[0][1], 1),
@@ -170,6 +180,28 @@ def time_raw_duckdb(runs: Path, name: str) -> dict[str, float]:
     return measure(lambda: connection.sql(sql, params=parameters).to_arrow_table())
 
 
+def time_spark(runs: Path, name: str) -> dict[str, float]:
+    """Return the times with the views under Spark in local mode, first and second call."""
+    start = time.perf_counter()
+    catalog = SparkCatalog(runs, master="local[2]", settings=SPARK_SETTINGS)
+    open_ms = (time.perf_counter() - start) * 1e3
+    sql = WINDOW if name == "window" else load_question(name).sql
+    parameters = {key: value for key, value in ONE_RUN.items() if f"${key}" in sql}
+    times = measure(lambda: catalog.sql(sql, parameters), lambda: _java_status()[0], calls=2)
+    return {"open_ms": round(open_ms, 1), **times, "java_peak_mb": _java_status()[1]}
+
+
+def _java_status() -> tuple[float, float]:
+    """Return the CPU seconds and the peak memory in MB of the Java process of this process group."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        fields = stat.read_text(encoding="utf-8").rpartition(")")[2].split()
+        if int(fields[2]) == os.getpgid(0) and "(java)" in stat.read_text(encoding="utf-8"):
+            peak = next(line for line in stat.with_name("status").read_text().splitlines() if "VmHWM" in line)
+            ticks = int(fields[11]) + int(fields[12])
+            return ticks / os.sysconf("SC_CLK_TCK"), int(peak.split()[1]) // 1_000
+    raise SystemExit("no Java process in this process group")
+
+
 def time_guard(runs: Path, name: str) -> dict[str, float]:
     """Return the times with the guard. `warm_cpu_ms` includes only this process, not the child."""
     sql = WINDOW if name == "window" else load_question(name).sql
@@ -196,13 +228,13 @@ def main() -> None:
     )
     parser.add_argument("runs", type=Path)
     parser.add_argument("--jsonl", action="store_true", help="Also read the lines of the first run.")
-    parser.add_argument("--method", choices=["ockham", "raw"], help="Measure only this method.")
+    parser.add_argument("--method", choices=["ockham", "raw", "spark"], help="Measure only this method.")
     parser.add_argument("--json", type=Path, help="Also write the results to this file.")
     parser.add_argument(
         "--one", nargs=2, metavar=("METHOD", "NAME"), help="Measure one question in this process."
     )
     options = parser.parse_args()
-    methods = {"ockham": time_ockham, "raw": time_raw_duckdb, "guarded": time_guard}
+    methods = {"ockham": time_ockham, "raw": time_raw_duckdb, "guarded": time_guard, "spark": time_spark}
     if options.one:
         times = methods[options.one[0]](options.runs, options.one[1])
         peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1_000
@@ -211,9 +243,11 @@ def main() -> None:
     require_counted_rows(options.runs)
     results: dict[str, dict[str, Any]] = {}
     for name in (*QUESTIONS, "id", *(["jsonl"] if options.jsonl else [])):
-        names = {"jsonl": ["raw"], "id": ["ockham", "raw"]}.get(name, list(methods))
+        names = {"jsonl": ["raw"], "id": ["ockham", "raw"]}.get(name, ["ockham", "raw", "guarded"])
         if options.method:
             names = [options.method]
+        if (name, options.method) == ("id", "spark"):
+            continue
         results[name] = {method: _time_in_new_process(options.runs, method, name) for method in names}
         print(_format_line(name, results[name]), flush=True)
     if options.json:

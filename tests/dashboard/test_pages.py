@@ -71,7 +71,7 @@ def test_each_query_below_the_chart_of_a_run_is_named(open_page, runs, page):
     for name in CHART_KINDS[page].queries:
         # Without rows there is no line.
         found = [text for text in captions if text.startswith(f"{QUERY_LABELS[name]}: ")]
-        assert len(found) == (name not in ("served_bins",))
+        assert len(found) == (name != "served_bins")
 
 
 @pytest.mark.parametrize("page", PAGES)
