@@ -5,8 +5,9 @@
     python -m benchmarks.dashboard_latency ../runs-1m --other tensorboard=http://127.0.0.1:6006/#timeseries
 
 A cold visit has a new browser context, so its cache is empty. A warm visit is the second one in the same
-context. Measured are the seconds until the first curve is drawn, the bytes of HTTP bodies as sent, those of
-WebSocket messages, the requests, and the seconds of the server start. Each line has the load of the machine.
+context. Measured are the seconds until the first curve is drawn and until it can be used, the bytes of HTTP
+bodies as sent, those of WebSocket messages, the requests, and the seconds of the server start. The page Runs
+(`--page runs`) has its table in place of a curve. Each line has the load of the machine.
 Needs Chromium and Playwright.
 """
 
@@ -20,7 +21,7 @@ import signal
 import statistics
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests.helpers.dashboard_server import start_dashboard
 
@@ -31,7 +32,20 @@ CURVES = {
     "tensorboard": "line-chart :text-matches('^ *[0-9]+k')",
     "trackio": "canvas.marks",
 }
+# Selector of what Streamlit has drawn. Other tools have one drawing only.
+LIVE = {"runs": "[data-testid=stDataFrame] canvas"}
+LIVE_CURVE = (
+    "[data-testid^=stBidi] [data-drawn] .panel canvas, [data-testid=stVegaLiteChart] :is(canvas, svg)"
+)
 LIMIT_MILLISECONDS = 60_000
+
+
+class Target(NamedTuple):
+    """Address of a page, and selectors of its first drawing and of the one that can be used."""
+
+    address: str
+    first: str
+    live: str
 
 
 class Traffic:
@@ -59,20 +73,23 @@ class Traffic:
         self.socket_bytes += len(text) * 3 // 4 if event["response"]["opcode"] == 2 else len(text)
 
 
-def visit(context: Any, address: str, selector: str) -> dict[str, float]:
+def visit(context: Any, target: Target) -> dict[str, float]:
     """Return seconds, bytes and requests until the first curve, with the load of the machine."""
     tab = context.new_page()
     traffic = Traffic(context, tab)
     began = time.perf_counter()
-    tab.goto(address, wait_until="commit")
-    tab.wait_for_selector(selector, timeout=LIMIT_MILLISECONDS)
+    tab.goto(target.address, wait_until="commit")
+    tab.wait_for_selector(target.first, timeout=LIMIT_MILLISECONDS)
     # The frame with the curve is on the screen.
     tab.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
     seconds = time.perf_counter() - began
     first_bytes = traffic.http_bytes + traffic.socket_bytes
+    tab.wait_for_selector(target.live, timeout=LIMIT_MILLISECONDS)
+    live_seconds = time.perf_counter() - began
     tab.wait_for_timeout(3_000)
     row = {
         "first_curve_s": round(seconds, 2),
+        "live_s": round(max(seconds, live_seconds), 2),
         "sent_kb": round(first_bytes / 1e3),
         "all_kb": round((traffic.http_bytes + traffic.socket_bytes) / 1e3),
         "socket_kb": round(traffic.socket_bytes / 1e3),
@@ -83,14 +100,14 @@ def visit(context: Any, address: str, selector: str) -> dict[str, float]:
     return row
 
 
-def measure(browser: Any, targets: dict[str, tuple[str, str]], rounds: int) -> list[dict[str, Any]]:
+def measure(browser: Any, targets: dict[str, Target], rounds: int) -> list[dict[str, Any]]:
     """Visit all targets in turns, cold and warm, print one line for each visit, and return them."""
     rows = []
     for number in range(rounds):
-        for name, (address, selector) in targets.items():
+        for name, target in targets.items():
             context = browser.new_context(viewport={"width": 1280, "height": 900})
             for kind in ("cold", "warm"):
-                row = {"tool": name, "round": number, "visit": kind, **visit(context, address, selector)}
+                row = {"tool": name, "round": number, "visit": kind, **visit(context, target)}
                 print(json.dumps(row), flush=True)
                 rows.append(row)
             context.close()
@@ -99,8 +116,8 @@ def measure(browser: Any, targets: dict[str, tuple[str, str]], rounds: int) -> l
 
 def print_table(rows: list[dict[str, Any]]) -> None:
     """Print the median, the lowest and the highest time of each tool as a Markdown table."""
-    print("\n| tool | visit | first curve, median (range) | sent until then | all | requests |")
-    print("|---|---|---|---|---|---|")
+    print("\n| tool | visit | first curve, median (range) | usable | sent until first | all | requests |")
+    print("|---|---|---|---|---|---|---|")
     for name, kind in dict.fromkeys((row["tool"], row["visit"]) for row in rows):
         group = [row for row in rows if (row["tool"], row["visit"]) == (name, kind)]
         seconds = [row["first_curve_s"] for row in group]
@@ -109,17 +126,25 @@ def print_table(rows: list[dict[str, Any]]) -> None:
         }
         print(
             f"| {name} | {kind} | {statistics.median(seconds):.2f} s ({min(seconds)}-{max(seconds)}) "
+            f"| {statistics.median(row['live_s'] for row in group):.2f} s "
             f"| {middle['sent_kb']:,.0f} kB | {middle['all_kb']:,.0f} kB | {middle['requests']:.0f} |"
         )
 
 
-def parse_other(text: str) -> tuple[str, tuple[str, str]]:
-    """Return name, address and selector of `NAME=ADDRESS`. A name can have a suffix: `ockham-before`."""
+def parse_other(text: str) -> tuple[str, Target]:
+    """Return name and target of `NAME=ADDRESS`. A name can have a suffix: `ockham-before`."""
     name, _, address = text.partition("=")
     selector = CURVES.get(name.split("-")[0])
     if selector is None or not address.startswith("http"):
         raise SystemExit(f"--other {text}: not NAME=ADDRESS; names: {', '.join(CURVES)}")
-    return name, (address, selector)
+    return name, Target(address, selector, LIVE_CURVE if name.startswith("ockham") else selector)
+
+
+def page_target(port: int, page: str) -> Target:
+    """Return the target of a page of this version."""
+    path = "" if page == "runs" else page
+    live = LIVE.get(page, LIVE_CURVE)
+    return Target(f"http://127.0.0.1:{port}/{path}", LIVE.get(page, CURVES["ockham"]), live)
 
 
 def main(options: argparse.Namespace) -> None:
@@ -129,9 +154,7 @@ def main(options: argparse.Namespace) -> None:
     began = time.perf_counter()
     server, port = start_dashboard(Path(options.runs).resolve())
     print(json.dumps({"server_start_s": round(time.perf_counter() - began, 1)}), flush=True)
-    targets = {
-        f"ockham {page}": (f"http://127.0.0.1:{port}/{page}", CURVES["ockham"]) for page in options.page
-    }
+    targets = {f"ockham {page}": page_target(port, page) for page in options.page}
     targets |= dict(parse_other(text) for text in options.other)
     try:
         with sync_playwright() as play:
