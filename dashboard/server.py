@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
 from streamlit import file_util
 from streamlit.starlette import App
 
+from dashboard.address import RUNS_PAGE
 from dashboard.components.scripts import FIRST_CHART, component_files, module_path
 from dashboard.first_chart import first_chart_element
 from dashboard.prewarm import start_prewarm
@@ -18,7 +22,9 @@ from dashboard.static_files import StaticFiles, StaticFilesMiddleware
 from dashboard.verifier import start_verifier
 
 SCREENS = Path(__file__).with_name("screens")
-PAGE_PATHS = frozenset({"/", *(f"/{path.stem}" for path in SCREENS.glob("*.py") if path.stem != "__init__")})
+# The start page has the path /.
+PAGE_NAMES = {path.stem for path in SCREENS.glob("*.py")} - {"__init__", RUNS_PAGE}
+PAGE_PATHS = frozenset({"/", *(f"/{name}" for name in PAGE_NAMES)})
 FILES = StaticFiles(
     Path(file_util.get_static_dir()), component_files(), (module_path(FIRST_CHART), module_path("timeseries"))
 )
@@ -31,9 +37,15 @@ async def prepare(_app: Any) -> AsyncIterator[dict[str, Any]]:
     yield {}
 
 
+async def open_start_page(request: Request) -> Response:
+    """Lead from the name of the start page to its path. Streamlit would show that the page was not found."""
+    return RedirectResponse(f"./?{request.url.query}" if request.url.query else "./")
+
+
 app = App(
     Path(__file__).with_name("app.py"),
     lifespan=prepare,
+    routes=[Route(f"/{RUNS_PAGE}", open_start_page)],
     middleware=[
         Middleware(StaticFilesMiddleware, files=FILES, pages=PAGE_PATHS, first_element=first_chart_element)
     ],

@@ -71,6 +71,15 @@ def choose_policy(page, name):
     wait_until_idle(page)
 
 
+def test_name_of_the_start_page_leads_to_its_path(page, address):
+    """Streamlit would show that the page was not found. The parameters stay."""
+    page.goto(f"{address}/runs?policy=tight")
+    wait_until_idle(page)
+    assert page.url == f"{address}/?policy=tight"
+    page.get_by_text("5 rows, ").first.wait_for()
+    assert page.get_by_text("Page not found").count() == 0
+
+
 def test_broken_run_is_named_without_an_action(page):
     """The start page names the run with a changed log as soon as it is verified."""
     page.locator(".ockham-broken").wait_for()
