@@ -77,9 +77,11 @@ def select_run(key: str = "run") -> str | None:
         no_runs_hint()
         return None
     selected = requested or _default_run(key, names)
-    # The address decides, also after the reader went back in the history of the browser.
+    # The address decides, also after the reader went back in the history of the browser. Setting an equal
+    # value would undo a choice that the reader makes while the page is drawn.
     menu_key = f"{key}-choice"
-    st.session_state[menu_key] = selected
+    if st.session_state.get(menu_key) != selected:
+        st.session_state[menu_key] = selected
     label = "Run" if key == "run" else "Other run"
     st.sidebar.selectbox(label, names, key=menu_key, on_change=_open_choice, args=(key,))
     return selected

@@ -15,8 +15,8 @@ from streamlit import file_util
 from streamlit.starlette import App
 
 from dashboard.address import RUNS_PAGE
-from dashboard.components.scripts import FIRST_CHART, component_files, module_path
-from dashboard.first_chart import first_chart_element
+from dashboard.components.scripts import FIRST_VIEW, component_files, module_path
+from dashboard.first_element import first_element
 from dashboard.prewarm import start_prewarm
 from dashboard.static_files import StaticFiles, StaticFilesMiddleware
 from dashboard.verifier import start_verifier
@@ -26,7 +26,7 @@ SCREENS = Path(__file__).with_name("screens")
 PAGE_NAMES = {path.stem for path in SCREENS.glob("*.py")} - {"__init__", RUNS_PAGE}
 PAGE_PATHS = frozenset({"/", *(f"/{name}" for name in PAGE_NAMES)})
 FILES = StaticFiles(
-    Path(file_util.get_static_dir()), component_files(), (module_path(FIRST_CHART), module_path("timeseries"))
+    Path(file_util.get_static_dir()), component_files(), (module_path(FIRST_VIEW), module_path("timeseries"))
 )
 
 
@@ -47,6 +47,6 @@ app = App(
     lifespan=prepare,
     routes=[Route(f"/{RUNS_PAGE}", open_start_page)],
     middleware=[
-        Middleware(StaticFilesMiddleware, files=FILES, pages=PAGE_PATHS, first_element=first_chart_element)
+        Middleware(StaticFilesMiddleware, files=FILES, pages=PAGE_PATHS, first_element=first_element)
     ],
 )

@@ -149,6 +149,28 @@ def column_formats(table: pa.Table, *, headings: bool = True) -> dict[str, Any]:
     return {field.name: _column_format(field, headings=headings) for field in table.schema}
 
 
+def cell_texts(table: pa.Table) -> list[list[str]]:
+    """Return the rows with the text that the formats of `column_formats` show."""
+    columns = [
+        [_cell_text(field, value) for value in table.column(field.name).to_pylist()] for field in table.schema
+    ]
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def _cell_text(field: pa.Field, value: Any) -> str:
+    if value is None or value == []:
+        return "-"
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    if pa.types.is_timestamp(field.type):
+        return f"{value:%Y-%m-%d %H:%M:%S}"
+    if field.name in RATE_COLUMNS:
+        return f"{100 * value:.4g}%"
+    if field.name in COUNT_COLUMNS:
+        return f"{value:,}"
+    return f"{value:.5g}" if pa.types.is_floating(field.type) else str(value)
+
+
 def _column_format(field: pa.Field, *, headings: bool) -> Any:
     name, columns = field.name, st.column_config
     texts: dict[str, Any] = {"label": None, "help": None}

@@ -208,6 +208,7 @@ COLUMN_NAMES = {
     "what": ("what", ""),
 }
 # The same text as in docs/glossary.md.
+RUNS_QUESTION = "Which runs are better, and what did they save?"
 GLOSSARY = {
     "accept rate": "accepted evaluations / evaluations with a finite loss",
     "anchor weights": "reference weights from which drift is measured",

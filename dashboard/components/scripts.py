@@ -28,9 +28,9 @@ COMPONENTS = {
     "decision_list": ("decision_list.js",),
     "metric_strip": ("metric_strip.js",),
 }
-# Shows the chart of a page before Streamlit has started. Not a component.
-FIRST_CHART = "first_chart"
-SCRIPTS = {**COMPONENTS, FIRST_CHART: ("first_chart.js",)}
+# Shows the first view of a page before Streamlit has started. Not a component.
+FIRST_VIEW = "first_view"
+SCRIPTS = {**COMPONENTS, FIRST_VIEW: ("first_view.js",)}
 # Runs in the browser for each component. The style is added to the shadow root once.
 LOADER = """const file = await import(new URL(".%s", document.baseURI));
 export default (component) => {

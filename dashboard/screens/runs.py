@@ -21,9 +21,9 @@ from dashboard.run_overlay import overlay_section
 from dashboard.run_pair import pair_section
 from dashboard.run_savings import current_inputs, savings_section
 from dashboard.verifier import run_verifier
+from dashboard.words import RUNS_QUESTION
 from ockham.record.run_labels import read_labels
 
-QUESTION = "Which runs are better, and what did they save?"
 CURVES, EQUAL, SAVINGS, BANDS, PAIR, FIGURES = VIEWS = (
     "Curves",
     "Same length",
@@ -120,11 +120,11 @@ def page() -> None:
     """Show the page."""
     result = query_or_error(run_page_query, "workbench")
     if result is None:
-        page_header(QUESTION, "The runs cannot be read.")
+        page_header(RUNS_QUESTION, "The runs cannot be read.")
         return
     broken = store().broken
     if not result.table.num_rows:
-        page_header(QUESTION, "No run can be read." if broken else "No runs yet.")
+        page_header(RUNS_QUESTION, "No run can be read." if broken else "No runs yet.")
         show_unreadable()
         if not broken:
             no_runs_hint()
@@ -134,7 +134,7 @@ def page() -> None:
     found = show_filter(table)
     shown = found.apply(table)
     with output:
-        page_header(QUESTION, summary_sentence(table, shown.num_rows, len(broken)))
+        page_header(RUNS_QUESTION, summary_sentence(table, shown.num_rows, len(broken)))
         show_unreadable()
     if not found.is_empty:
         st.code(f"where {found.condition}", language="sql", wrap_lines=True)

@@ -77,7 +77,7 @@ def test_reason_of_a_higher_rate_is_shown_after_three_actions(page):
     """Search the run, click a mark of the compressor, and click the decision."""
     search(page, "demo")
     page.wait_for_url("**/run?run=demo*")
-    sync_api.expect(page.locator("#first-chart")).to_have_count(0)
+    sync_api.expect(page.locator("#first-view")).to_have_count(0)
     page.locator("[data-drawn] .plots").wait_for()
     wait_until_idle(page)
     name = page.locator(".rows button", has_text="compressor: larger steps")

@@ -1,4 +1,4 @@
-"""The chart that is shown before Streamlit: the same as the one of the page, and only for this machine."""
+"""The view that is shown before Streamlit: the same as that of the page, and only for this machine."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from playwright import sync_api
 
-from dashboard import first_chart
+from dashboard import first_element
 from dashboard.chart_kinds import CHART_KINDS
-from dashboard.first_chart import first_chart_element, read_first_chart
+from dashboard.first_element import read_view
 from ockham.record.run_folder import RunFolder
 from tests.helpers.chromium import BROWSER_MARKS
 from tests.helpers.damaged_runs import append_invalid_line
@@ -27,6 +27,9 @@ from tests.helpers.tampering import change_one_digit
 pytestmark = pytest.mark.filterwarnings("ignore")
 HOST = "127.0.0.1:8501"
 STREAMLIT = "**/static/js/index.*.js"
+SHOWN_COLOURS = """node => ["background", "text", "border"].map(
+  (name) => getComputedStyle(node).getPropertyValue(`--st-${name}-color`).trim()
+)"""
 LIVE_CHART = "[data-testid^=stBidi] [data-drawn] .panel canvas"
 
 
@@ -35,14 +38,14 @@ def runs(monkeypatch, tmp_path):
     monkeypatch.setenv("OCKHAM_RUNS", str(tmp_path))
     monkeypatch.setenv("OCKHAM_ODR", str(tmp_path / "no-odr"))
     # A slow machine must not change the result.
-    monkeypatch.setattr(first_chart, "LIMIT_SECONDS", 60)
+    monkeypatch.setattr(first_element, "LIMIT_SECONDS", 60)
     return tmp_path
 
 
 def read_element(page, query="", host=HOST):
     """Return the data of the element, or None if there is no element."""
-    element = asyncio.run(first_chart_element(page, query, host)).decode()
-    match = re.fullmatch(r'<script type="application/json" id="first-chart-data">([^<]*)</script>\n', element)
+    element = asyncio.run(first_element.first_element(page, query, host)).decode()
+    match = re.fullmatch(r'<script type="application/json" id="first-view-data">([^<]*)</script>\n', element)
     assert bool(match) == bool(element)
     return json.loads(match[1]) if match else None
 
@@ -56,9 +59,46 @@ def test_first_chart_is_the_message_that_the_page_sends(open_page, runs, page, q
     [sent] = [proto for proto in (e.proto for e in test.get("bidi_component")) if "panels" in proto.json]
     data = read_element(page, "&".join(f"{name}={value}" for name, value in query.items()))
     assert data["chart"] == json.loads(sent.json)
-    assert data["run"] == "first"
-    assert data["title"] == test.title[0].value
+    assert data["path"] == "Runs / first"
+    assert data["heading"] == test.title[0].value
     assert not data["isBroken"]
+
+
+def test_first_table_has_the_newest_rows_of_the_table_of_the_page(open_page, runs, verify_all):
+    """No name or figure changes when the table of the page replaces it."""
+    for number in range(12):
+        make_run(runs, f"run-{number:02d}", batches=12 + number, policy="tight" if number % 2 else "balanced")
+    verify_all()
+    test = open_page(runs, "runs")
+    shown = test.dataframe[0].value
+    labels = json.loads(test.dataframe[0].proto.columns)
+    data = read_element("")
+    assert data["heading"] == test.title[0].value
+    assert data["columns"] == [labels[name]["label"] for name in shown.columns]
+    assert len(data["rows"]) == 10
+    for (_, row), cells in zip(shown.iterrows(), data["rows"], strict=False):
+        texts = dict(zip(shown.columns, cells, strict=True))
+        assert row["run_id"] == f"run?run={texts['run_id']}"
+        assert texts["log"] == row["log"]
+        assert texts["policy"] == row["policy"]
+        assert int(texts["batches"]) == row["batches"]
+        assert float(texts["update_rate"].rstrip("%")) == pytest.approx(100 * row["update_rate"])
+        assert float(texts["val_loss"]) == pytest.approx(row["val_loss"], rel=1e-4)
+        assert texts["created"] == f"{row['created']:%Y-%m-%d %H:%M:%S}"
+    assert data["state"] == "12 of 12 logs verified"
+
+
+def test_first_table_of_a_folder_with_a_changed_log_begins_with_a_warning(runs, verify_all):
+    """No row of a broken log is shown without a warning. An address with a filter has another table."""
+    for name in ("changed", "intact"):
+        make_run(runs, name, batches=40)
+    change_one_digit(RunFolder(runs, "changed"))
+    assert read_element("")["state"] == "2 not verified yet"
+    verify_all()
+    data = read_element("")
+    assert data["isBroken"]
+    assert data["state"] == "Do not rely on figures of these runs: 1 of 2 logs verified; 1 broken"
+    assert read_element("", "policy=tight") is None
 
 
 def test_first_chart_of_a_changed_log_names_the_finding(runs, verify_all):
@@ -66,12 +106,12 @@ def test_first_chart_of_a_changed_log_names_the_finding(runs, verify_all):
     make_run(runs, "first", batches=40)
     change_one_digit(RunFolder(runs, "first"))
     verify_all()
-    data = read_first_chart("run", {})
+    data = read_view("run", {})
     assert data["isBroken"]
-    assert "changed" in data["log"] or "differ" in data["log"]
+    assert "changed" in data["state"] or "differ" in data["state"]
 
 
-@pytest.mark.parametrize("page", ["", "gate", "runs", "__proto__", "run/"])
+@pytest.mark.parametrize("page", ["gate", "runs", "__proto__", "run/"])
 def test_page_without_a_chart_has_no_element(runs, page):
     """Such a page is sent as it is."""
     make_run(runs, "first", batches=12)
@@ -100,13 +140,13 @@ def test_other_host_has_no_element(runs, host):
     make_run(runs, "first", batches=12)
     assert read_element("run", host=host) is None
     for known in (HOST, "localhost", "[::1]:8501"):
-        assert read_element("run", host=known)["run"] == "first"
+        assert read_element("run", host=known)["path"] == "Runs / first"
 
 
 def test_slow_query_leaves_the_chart_to_streamlit(runs, monkeypatch):
     """The page must not stay white until a large folder is read."""
     make_run(runs, "first", batches=12)
-    monkeypatch.setattr(first_chart, "LIMIT_SECONDS", 0)
+    monkeypatch.setattr(first_element, "LIMIT_SECONDS", 0)
     assert read_element("run") is None
 
 
@@ -114,8 +154,8 @@ def test_slow_query_leaves_the_chart_to_streamlit(runs, monkeypatch):
 @given(text=st.text(alphabet=st.sampled_from("<>/!-scriptSCRIPT&\"'\\\u2028 ")))
 def test_no_text_ends_the_element(text):
     """A plugin can have any name."""
-    element = first_chart.make_element({"log": f"</script>{text}"}).decode()
-    body = element.removeprefix(first_chart.ELEMENT.partition("%s")[0])
+    element = first_element.make_element({"log": f"</script>{text}"}).decode()
+    body = element.removeprefix(first_element.ELEMENT.partition("%s")[0])
     assert body.count("<") == 1
     assert json.loads(body.partition("<")[0])["log"] == f"</script>{text}"
 
@@ -130,7 +170,7 @@ def folder(tmp_path_factory):
 def has_element(address):
     request = urllib.request.Request(address, headers={"Accept-Encoding": "gzip"})
     with urllib.request.urlopen(request) as response:
-        return b'id="first-chart-data"' in gzip.decompress(response.read())
+        return b'id="first-view-data"' in gzip.decompress(response.read())
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +179,8 @@ def address(folder):
     address = f"http://127.0.0.1:{port}"
     # Just after the start, queries can take longer than the limit.
     deadline = time.monotonic() + 60
-    while not all(has_element(f"{address}/{page}?run=demo") for page in CHART_KINDS):
+    pages = ["", *(f"{page}?run=demo" for page in CHART_KINDS)]
+    while not all(has_element(f"{address}/{page}") for page in pages):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     yield address
@@ -163,16 +204,18 @@ class TestInBrowser:
     def test_chart_is_drawn_without_streamlit_and_at_the_place_of_the_later_one(self, tab, address, page):
         """Nothing moves when Streamlit has drawn the page, and one chart is left."""
         held = []
+        tab.emulate_media(color_scheme="dark" if page == "control" else "light")
         tab.route(STREAMLIT, lambda route: held.append(route) or None)
         tab.goto(f"{address}/{page}?run=demo", wait_until="commit")
-        first = tab.locator("#first-chart .chart")
-        first.locator(".panel canvas").first.wait_for()
-        sync_api.expect(tab.locator("#first-chart .state")).to_contain_text("log")
+        first = tab.locator("#first-view .content")
+        colours = first.locator(".panel canvas").first.evaluate(SHOWN_COLOURS)
+        sync_api.expect(tab.locator("#first-view .state")).to_contain_text("log")
         before = first.bounding_box()
         assert tab.locator(LIVE_CHART).count() == 0
         for route in held:
             route.continue_()
-        tab.locator(LIVE_CHART).first.wait_for()
+        # The page does not flash.
+        assert tab.locator(LIVE_CHART).first.evaluate(SHOWN_COLOURS) == colours
         sync_api.expect(first).to_have_count(0)
         tab.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
         after = tab.locator("[data-testid^=stBidi]:has([data-drawn] .plots)").first.bounding_box()
@@ -180,26 +223,35 @@ class TestInBrowser:
             [after[name] for name in ("x", "y", "width")], abs=3
         )
 
-    @pytest.mark.parametrize("scheme", ["light", "dark"])
-    def test_colours_are_those_of_the_page(self, tab, address, page, scheme):
-        """The page does not flash when Streamlit has drawn it."""
-        names = [f"--st-{name}-color" for name in ("background", "text", "border")]
-        script = "(node, names) => names.map((name) => getComputedStyle(node).getPropertyValue(name).trim())"
-        tab.emulate_media(color_scheme=scheme)
+
+class TestPageInBrowser:
+    pytestmark = BROWSER_MARKS
+
+    def test_first_table_is_at_the_place_of_the_later_one(self, tab, address):
+        """Nothing moves when Streamlit has drawn the table."""
         held = []
         tab.route(STREAMLIT, lambda route: held.append(route) or None)
-        tab.goto(f"{address}/{page}?run=demo", wait_until="commit")
-        before = tab.locator("#first-chart .chart canvas").first.evaluate(script, names)
+        tab.goto(address, wait_until="commit")
+        first = tab.locator("#first-view .content")
+        first.get_by_text("demo").wait_for()
+        before = first.bounding_box()
         for route in held:
             route.continue_()
-        assert tab.locator(LIVE_CHART).first.evaluate(script, names) == before
+        table = tab.locator("[data-testid=stDataFrame]").first
+        table.locator("canvas").first.wait_for()
+        sync_api.expect(first).to_have_count(0)
+        tab.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+        after = table.bounding_box()
+        assert [before[name] for name in ("x", "y", "width")] == pytest.approx(
+            [after[name] for name in ("x", "y", "width")], abs=3
+        )
 
-    def test_step_in_the_history_removes_the_chart(self, tab, address, page):
+    def test_step_in_the_history_removes_the_chart(self, tab, address):
         """The chart of another page would cover the page."""
         tab.goto(f"{address}/sql")
         tab.get_by_role("heading", level=1).wait_for()
         tab.route(STREAMLIT, lambda _: None)
-        tab.goto(f"{address}/{page}?run=demo", wait_until="commit")
-        tab.locator("#first-chart .panel canvas").first.wait_for()
+        tab.goto(f"{address}/run?run=demo", wait_until="commit")
+        tab.locator("#first-view .panel canvas").first.wait_for()
         tab.evaluate("window.dispatchEvent(new PopStateEvent('popstate'))")
-        sync_api.expect(tab.locator("#first-chart")).to_have_count(0)
+        sync_api.expect(tab.locator("#first-view")).to_have_count(0)
