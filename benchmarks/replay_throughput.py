@@ -2,15 +2,13 @@
 
 .venv/bin/python -m benchmarks.replay_throughput                    50,000 batches, about a minute
 .venv/bin/python -m benchmarks.replay_throughput --batches 5000
-.venv/bin/python -m benchmarks.replay_throughput --ranks 10         a million decisions, as ten identical
-ranks
+.venv/bin/python -m benchmarks.replay_throughput --batches 490000   a million decisions
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -33,15 +31,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--batches", type=int, default=50_000)
-    parser.add_argument("--ranks", type=int, default=1)
     options = parser.parse_args()
     batches = options.batches
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["OCKHAM_KEY_DIR"] = f"{scratch}/keys"
         make_run(Path(scratch), "big", batches)
         folder = RunFolder(scratch, "big")
-        for rank in range(1, options.ranks):
-            shutil.copytree(folder.log_dir(1, 0), folder.log_dir(1, rank))
         for processes in (1, 2):
             began, spent = time.monotonic(), cpu()
             report = replay_run(folder, processes=processes)
