@@ -13,6 +13,7 @@ from tests.attacks.forgery import KINDS, append_events
 from tests.attacks.operations import OPERATIONS
 from tests.attacks.oracle import read_model
 from tests.attacks.templates import SeededDraw, make_templates
+from tests.helpers.example_counts import examples
 
 SEEDED_CASES = 120
 
@@ -67,7 +68,7 @@ def test_seeded_cases_agree_with_the_model(templates, tmp_path):
 
 
 @hypothesis.settings(
-    max_examples=60,
+    max_examples=examples(30),
     suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture, hypothesis.HealthCheck.too_slow],
 )
 @hypothesis.given(data=strategies.data())

@@ -16,6 +16,7 @@ from ockham.errors import OckhamError
 from ockham.record.parquet.builder import update_parquet
 from ockham.record.repair import rebuild
 from tests.helpers.events import lines, log_folder
+from tests.helpers.example_counts import examples, stride
 from tests.helpers.runs import make_run
 
 COUNTS = """
@@ -101,11 +102,11 @@ def _no_waiting(monkeypatch):
 @pytest.mark.parametrize("lasting", [False, True])
 @pytest.mark.parametrize("sandboxed", [False, True])
 def test_failed_statement_of_a_refresh_changes_no_answer(tmp_path, sandboxed, lasting):
-    """At every statement: the answer is right or an error, and the next refresh recovers."""
+    """At a statement: the answer is right or an error, and the next refresh recovers."""
     folder = log_folder(tmp_path, 40)
     expected = expected_counts(folder)
     catalog = Catalog(tmp_path, sandboxed=sandboxed)
-    for step in range(1, 200):
+    for step in range(1, 200, stride(3)):
         change_files(folder, step)
         failing = FailingConnection(catalog.connection, step, lasting)
         catalog.connection = failing
@@ -119,11 +120,11 @@ def test_failed_statement_of_a_refresh_changes_no_answer(tmp_path, sandboxed, la
 
 @pytest.mark.parametrize("lasting", [False, True])
 def test_failed_file_call_of_a_refresh_changes_no_answer(tmp_path, lasting):
-    """At every file call: the answer is right or an error, and the next refresh recovers."""
+    """At a file call: the answer is right or an error, and the next refresh recovers."""
     folder = log_folder(tmp_path, 40)
     expected = expected_counts(folder)
     catalog = Catalog(tmp_path)
-    for step in range(1, 400):
+    for step in range(1, 400, stride(3)):
         change_files(folder, step)
         with pytest.MonkeyPatch.context() as patch:
             failing = FailingCalls(patch, tmp_path, step, lasting)
@@ -169,7 +170,7 @@ def test_catalogs_next_to_repair_return_every_row(tmp_path):
     process.start()
     try:
         opened = Catalog(tmp_path)
-        for _ in range(40):
+        for _ in range(examples(15)):
             assert opened.rows(COUNTS) == [expected]
             assert Catalog(tmp_path).rows(COUNTS) == [expected]
     finally:
