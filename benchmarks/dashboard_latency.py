@@ -34,6 +34,7 @@ CURVES = {
 }
 # Selector of what Streamlit has drawn. Other tools have one drawing only.
 LIVE = {"runs": "[data-testid=stDataFrame] canvas"}
+FIRST_TABLE = "#first-view .content table"
 LIVE_CURVE = (
     "[data-testid^=stBidi] [data-drawn] .panel canvas, [data-testid=stVegaLiteChart] :is(canvas, svg)"
 )
@@ -144,7 +145,8 @@ def page_target(port: int, page: str) -> Target:
     """Return the target of a page of this version."""
     path = "" if page == "runs" else page
     live = LIVE.get(page, LIVE_CURVE)
-    return Target(f"http://127.0.0.1:{port}/{path}", LIVE.get(page, CURVES["ockham"]), live)
+    first = f"{FIRST_TABLE}, {live}" if page in LIVE else CURVES["ockham"]
+    return Target(f"http://127.0.0.1:{port}/{path}", first, live)
 
 
 def main(options: argparse.Namespace) -> None:
