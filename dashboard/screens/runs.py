@@ -55,7 +55,8 @@ def summary_sentence(table: pa.Table, shown: int, broken: int) -> str:
     need = {0: "none need", 1: "1 needs"}.get(len(flagged), f"{len(flagged):,} need")
     states = run_verifier().states(table["run_id"].to_pylist()).values()
     waiting = sum(not state.is_broken and not state.is_current for state in states)
-    so_far = f"; {waiting:,} logs are not verified yet" if waiting else ""
+    logs = "1 log is" if waiting == 1 else f"{waiting:,} logs are"
+    so_far = f"; {logs} not verified yet" if waiting else ""
     text = f"{', '.join(parts)}; {need} attention{so_far}."
     return text if shown == count else f"{text} {shown:,} match the filter."
 

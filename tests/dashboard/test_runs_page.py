@@ -385,3 +385,11 @@ def test_runs_without_data_digest_do_not_claim_the_same_data(open_page, tmp_path
         make_run(tmp_path, name, batches=12, data={"name": "made"})
     test = open_page(tmp_path, "runs", chosen="a,b", view="Same length")
     assert any("A run has no data digest" in text.value for text in test.text)
+
+
+def test_answer_counts_logs_that_are_not_verified(open_page, tmp_path):
+    """One log and several logs have their own words."""
+    make_run(tmp_path, "first", batches=12)
+    assert open_page(tmp_path, "runs").text[0].value.endswith("; 1 log is not verified yet.")
+    make_run(tmp_path, "second", batches=12)
+    assert open_page(tmp_path, "runs").text[0].value.endswith("; 2 logs are not verified yet.")
