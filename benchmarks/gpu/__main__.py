@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import json
 import os
 import shlex
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import BinaryIO
 
 from benchmarks._lib.interleaved import python_path
 from benchmarks.gpu.machine import read_machine
@@ -29,6 +31,9 @@ from benchmarks.gpu.results import DONE, STATUS, ResultFile, write_table
 # A step that has less time than this is not started.
 MIN_STEP_SECONDS = 5.0
 ERROR_BYTES = 2_000
+# A worker whose command was killed ends within a second.
+LOCK_SECONDS = 15.0
+LOCK_POLL_SECONDS = 0.1
 
 
 def parse_options(words: list[str]) -> argparse.Namespace:
@@ -51,18 +56,43 @@ def parse_options(words: list[str]) -> argparse.Namespace:
     return options
 
 
+def lock_folder(folder: Path, seconds: float = 0.0) -> BinaryIO:
+    """Return an open file with the exclusive lock of a folder. Processes that inherit the file hold it too.
+
+    The worker of a killed command writes for up to a second longer. Its steps must not be tried meanwhile.
+
+    Raises:
+        BlockingIOError: If other processes hold the lock after *seconds*.
+
+    """
+    file = (folder / "lock").open("ab")
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                file.close()
+                raise
+            time.sleep(LOCK_POLL_SECONDS)
+        else:
+            return file
+
+
 class StepRunner:
     """Runs steps in processes with a time limit.
 
     Args:
         options: Options of the command.
         results: File of the results.
+        lock: Locked file, which the processes inherit.
 
     """
 
-    def __init__(self, options: argparse.Namespace, results: ResultFile) -> None:
+    def __init__(self, options: argparse.Namespace, results: ResultFile, lock: BinaryIO) -> None:
         self.options = options
         self.results = results
+        self.lock = lock
         self.deadline = time.monotonic() + options.minutes * 60
         self.tried: set[str] = set()
         self.process: subprocess.Popen[bytes] | None = None
@@ -117,6 +147,7 @@ class StepRunner:
                 env={**os.environ, "PYTHONPATH": python_path()},
                 # One group with the processes that the step starts.
                 start_new_session=True,
+                pass_fds=(self.lock.fileno(),),
             )
             cause = "failed"
             try:
@@ -149,7 +180,12 @@ def main(words: list[str]) -> int:
     command = shlex.join(["python", "-m", "benchmarks.gpu", *words])
     stamp = {"command": command, "dry_run": options.dry_run, **read_machine(dry_run=options.dry_run)}
     results = ResultFile(options.out, stamp)
-    runner = StepRunner(options, results)
+    try:
+        lock = lock_folder(options.out, LOCK_SECONDS)
+    except BlockingIOError:
+        print(f"--out {options.out}: another call is running in this folder", file=sys.stderr)
+        return 2
+    runner = StepRunner(options, results, lock)
     # SIGTERM ends the step too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
@@ -157,6 +193,7 @@ def main(words: list[str]) -> int:
     finally:
         runner.stop()
         print(write_table(results).read_text(encoding="utf-8"), flush=True)
+        lock.close()
     return 0 if runner.is_complete() else 1
 
 

@@ -133,10 +133,12 @@ def _train_new(bench: Bench, step: str, compile_setting: str) -> None:
 
 def resume(bench: Bench) -> None:
     """Resume the run `smoke` from its first checkpoint, and compare the last weights of both attempts."""
+    if (bench.plan.runs / "smoke" / "log" / "2-0").exists():
+        # An earlier call was killed in this step. Its attempt replaces checkpoints of the first.
+        _train_new(bench, "smoke-resume", bench.compile)
     checkpoints = sorted((bench.plan.runs / "smoke" / "checkpoints").glob("resume-*"))
     saved = bench.plan.folder / "smoke-last.safetensors"
-    if not saved.exists():
-        shutil.copyfile(checkpoints[-1] / WEIGHTS, saved)
+    shutil.copyfile(checkpoints[-1] / WEIGHTS, saved)
     # The policy of a resumed run is recorded.
     run_train(bench, "smoke", _trainer_settings(bench), checkpoints[0].name)
     resumed = max((bench.plan.runs / "smoke" / "checkpoints").glob("resume-*"))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu.__main__ import main
+from benchmarks.gpu.__main__ import lock_folder, main
 from benchmarks.gpu.plan import STEPS, Plan
 from benchmarks.gpu.profile_step import KERNELS, find_kind
 from benchmarks.gpu.results import ResultFile, write_table
@@ -59,7 +59,8 @@ def test_dry_run_continues_after_a_kill_and_fills_the_table(tmp_path):
     """Every step of the dry run is done in two calls, without duckdb and streamlit."""
     results = ResultFile(tmp_path / "out", {})
     killed = start_command(tmp_path)
-    while "smoke-train" not in statuses(results):
+    # The next step resumes this run: its second attempt has begun, and its result is not yet known.
+    while not (tmp_path / "out" / "runs" / "smoke" / "log" / "2-0").exists():
         assert killed.poll() is None, killed.stdout.read()
         time.sleep(0.05)
     killed.send_signal(signal.SIGKILL)
@@ -176,3 +177,52 @@ def test_run_folder_of_a_killed_step_is_replaced(tmp_path):
         with pytest.raises(InterruptedError), open_run(bench, tiny, "speed-all-2", ()):
             raise InterruptedError
     assert [path.name for path in bench.plan.runs.glob("speed-*")] == ["speed-all-2"]
+
+
+REPEATED_RESUME = """
+import pathlib, sys
+from benchmarks.gpu import smoke
+from benchmarks.gpu.plan import Plan
+from benchmarks.gpu.results import ResultFile
+from benchmarks.gpu.training import Bench, write_data
+folder = pathlib.Path(sys.argv[1])
+plan = Plan(folder, folder, dry_run=True)
+write_data(plan)
+bench = Bench(plan, ResultFile(folder, {}))
+smoke.train_whole(bench)
+smoke.resume(bench)
+smoke.resume(bench)
+row = bench.results.find("smoke-resume", "weights")
+assert row["equal bits"] and row["batches"] == 8, row
+"""
+
+
+def test_resume_step_that_was_killed_after_its_attempt_began_is_repeated(tmp_path):
+    """The first call may have replaced the checkpoints of the run that the second call resumes."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OCKHAM_KEY_DIR": str(tmp_path / "keys")}
+    command = [sys.executable, "-c", REPEATED_RESUME, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2_000:]
+
+
+def test_call_waits_for_the_processes_of_a_killed_call(tmp_path):
+    """A process that inherited the lock holds it after the command has ended."""
+    with lock_folder(tmp_path) as lock:
+        wait = [sys.executable, "-c", "import sys; sys.stdin.read()"]
+        worker = subprocess.Popen(wait, stdin=subprocess.PIPE, pass_fds=(lock.fileno(),))
+    with pytest.raises(BlockingIOError):
+        lock_folder(tmp_path)
+    worker.communicate()
+    lock_folder(tmp_path).close()
+
+
+def test_second_call_in_the_same_folder_is_refused(tmp_path, capsys, monkeypatch):
+    """The exit status is 2, and nothing is started."""
+    monkeypatch.setattr("benchmarks.gpu.__main__.LOCK_SECONDS", 0.0)
+    reference = write_reference(tmp_path / "reference")
+    out = tmp_path / "out"
+    out.mkdir()
+    with lock_folder(out):
+        assert main(["--reference", str(reference), "--out", str(out), "--dry-run"]) == 2
+    assert capsys.readouterr().err.strip() == f"--out {out}: another call is running in this folder"
+    assert not (out / "results.jsonl").exists()
