@@ -395,7 +395,8 @@ elif stage == "before the file is removed":
 folder = RunFolder(runs, "a")
 run = Run("balanced", runs=runs, run_id="a", facts={"max_iters": 30}) if attempt == "1" else resume(folder)
 with run:
-    at = {5: lambda: ask(folder, "INTERVENE", settings=("gate.target=0.9",))}
+    # A run without a durable line has nothing to resume.
+    at = {5: lambda: [run.flush(), ask(folder, "INTERVENE", settings=("gate.target=0.9",))]}
     train(run, at=at if attempt == "1" else {})
 """
 _STAGES = ("before the record", "while it is recorded", "before it is applied", "before the file is removed")
