@@ -137,9 +137,7 @@ def resolve_policy(
             raise PolicyError(
                 f"--set {overrides[0]!r} changes the policy of a resumed run; name it with --policy"
             )
-        return policy_from_json(
-            resumed.policy(last_policy_revision(resumed.require_exists(), keys)).read_bytes()
-        )
+        return policy_from_json(resumed.read_policy(last_policy_revision(resumed.require_exists(), keys)))
     chosen = policy if isinstance(policy, Policy) else load_policy(policy or "balanced", overrides)
     if resumed is not None and resumed.exists():
         _warn_if_replaced(resumed, chosen, last_policy_revision(resumed, keys))

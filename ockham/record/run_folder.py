@@ -16,6 +16,7 @@ runs/<run_id>/
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -177,6 +178,22 @@ class RunFolder:
     def policy(self, revision: str) -> Path:
         """Return the file of a policy revision, with or without the prefix `sha256:`."""
         return self.path / "policies" / f"{_digest(revision.removeprefix('sha256:'))}.json"
+
+    def read_policy(self, revision: str) -> bytes:
+        """Return the bytes of a policy revision, which is the digest of these bytes.
+
+        Raises:
+            RunError: If the file cannot be read, or has other bytes.
+
+        """
+        path = self.policy(revision)
+        try:
+            content = read_regular_file(path)
+        except OSError as error:
+            raise RunError(f"cannot read the policy {path}: {error.strerror}") from None
+        if hashlib.sha256(content).hexdigest() != path.stem:
+            raise RunError(f"{path}: differs from its digest; run `ockham verify {self.run_id}`")
+        return content
 
     def blob(self, digest: str) -> Path:
         """Return the file of a blob by its SHA-256."""

@@ -9,12 +9,12 @@ from typing import Any
 
 from ockham.catalog.signed_sizes import SignedSizes
 from ockham.chain import PluginChain, base_knobs
-from ockham.errors import OckhamError, UnverifiableError
+from ockham.errors import OckhamError, RunError, UnverifiableError
 from ockham.event import Value, parse_number
 from ockham.policy import HYPERPARAMETERS, Policy, policy_from_json
 from ockham.policy.document import check_hyperparameter
 from ockham.record.payloads import decode_line
-from ockham.record.run_folder import RunFolder, read_regular_file
+from ockham.record.run_folder import RunFolder
 from ockham.record.segment_reader import read_complete_lines, read_first_event
 from ockham.replay.log_reader import Step, build_context, iter_records, measured_norm, parse_field
 from ockham.replay.playback import build_plugins
@@ -128,9 +128,9 @@ def _load_part(
     restored: Mapping[int, int],
 ) -> AttemptTrajectory:
     try:
-        policy = policy_from_json(read_regular_file(folder.policy(revision)))
-    except OSError as error:
-        raise UnverifiableError(f"cannot read the policy {revision}: {error.strerror}") from None
+        policy = policy_from_json(folder.read_policy(revision))
+    except RunError as error:
+        raise UnverifiableError(str(error)) from None
     plugins = build_plugins(policy, trust=False)
     wants = PluginChain(plugins).required_measurements()
     recorded = {**HYPERPARAMETERS, **policy.hyperparameters}
