@@ -23,7 +23,7 @@ from ockham.errors import (
     VerdictNotAppliedError,
 )
 from ockham.event import STOPPED_BY_USER
-from ockham.record.checkpoints import resume_keys
+from ockham.record.checkpoints import read_json_object, resume_keys
 from ockham.record.disk_reserve import RESERVE
 from ockham.record.durable_io import atomic_write, raise_run_errors
 from ockham.record.evidence import LogKey, read_signed_log, select_kinds
@@ -296,10 +296,11 @@ def log_head(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any]:
 def last_policy_revision(folder: RunFolder, keys: Sequence[VerifierKey] = ()) -> str:
     """Return the last policy revision of a run, from the log of the lowest rank of its newest attempt.
 
-    Only a signed `policy.loaded` counts, because a resume removes the other ones.
+    Only a signed `policy.loaded` counts, because a resume removes the other ones. A run that was killed
+    before its first line has the policy of its run.json.
 
     Raises:
-        RunError: If the run has no log.
+        RunError: If the run has no log, and its run.json names no policy.
 
     """
     for attempt, rank in sorted(folder.logs(), key=lambda log: (-log[0], log[1])):
@@ -309,7 +310,10 @@ def last_policy_revision(folder: RunFolder, keys: Sequence[VerifierKey] = ()) ->
             )
             loaded = [event["data"]["policy_revision"] for _, event in log.parsed()]
             return str([opened["policy_revision"], *loaded][-1])
-    raise RunError(f"run {folder.run_id!r} has no log to resume from")
+    named = read_json_object(folder.run_json).get("policy_revision")
+    if not isinstance(named, str):
+        raise RunError(f"run {folder.run_id!r} has no log to resume from")
+    return named
 
 
 def _world_size(folder: RunFolder, attempt: int) -> int:
@@ -329,7 +333,8 @@ def _first_event_data(folder: RunFolder, attempt: int, rank: int) -> dict[str, A
 
 
 def _world_size_change(before: int, now: int) -> dict[str, Any]:
-    if before == now:
+    # A run that was killed before its first log was created has no earlier size.
+    if before in (0, now):
         return {}
     warning = (
         f"{before} ranks before and {now} now: from here on the batches are others than they would have been"
