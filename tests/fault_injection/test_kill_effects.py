@@ -149,7 +149,7 @@ def disturb(runs: Path, kill_at: int, *, torn: bool = False, steps: int = 3) -> 
     return history.counts
 
 
-@pytest.mark.parametrize("kill_at", [3, 40, 97, 180, 260, 330, 410])
+@pytest.mark.parametrize("kill_at", [3, 15, 26, 40, 97, 180, 260, 330, 410])
 def test_kill_at_an_effect_leaves_a_sound_run(tmp_path, kill_at):
     """A sample of the effects. Nothing acknowledged is lost, and all verifiers agree."""
     load_or_create_signer()
