@@ -25,6 +25,7 @@ class CheckpointInfo(NamedTuple):
     reason_code: str | None
     val_loss: float | None
     weights_sha256: str
+    evidence: Evidence
 
     def describe(self) -> str:
         """Return one sentence with the ID, the accepting decision, the loss and the digest."""
@@ -85,6 +86,7 @@ def find_checkpoint(runs: Path, run_id: str, name: str = "") -> CheckpointInfo:
         _acceptance_reason(evidence, data["decision_id"]),
         _last_val_loss(evidence, checkpoint),
         data["weights_sha256"],
+        evidence,
     )
 
 

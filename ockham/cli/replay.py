@@ -117,7 +117,7 @@ def replay(
         iteration=iteration,
         progress=progress_line("replayed", "chunks"),
     )
-    command = "" if report.identical else _repro_command(report, runs, trust=trust)
+    command = _repro_command(report, runs, trust=trust) if report.differences else ""
     if output_format == "json":
         write_text(json.dumps({**report.to_dict(), "again": command}, indent=2), output)
     elif output_format is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -84,11 +83,12 @@ def sample(
     """
     from ockham.cli.checkpoint_lookup import find_checkpoint
     from ockham.nano.sample import decode_stream, generate_tokens, load_checkpoint, make_codec
+    from ockham.record.checkpoints import read_signed_run_json
     from ockham.record.run_folder import RunFolder
 
     run_id = resolve_run_id(runs, run)
     found = find_checkpoint(runs, run_id, checkpoint)
-    metadata = json.loads(RunFolder(runs, run_id).run_json.read_bytes())
+    metadata = read_signed_run_json(RunFolder(runs, run_id), found.evidence)
     codec = make_codec(metadata["data"], metadata["settings"].get("data"), tokenizer)
     prompt_tokens = codec.tokens(prompt)
     if not prompt_tokens:

@@ -222,7 +222,7 @@ def describe_beginning(
         keys: Trusted keys besides this machine's.
 
     """
-    about = _read_run_json(folder, evidence)
+    about = read_signed_run_json(folder, evidence)
     damaged = [*damaged, *_missing_others(folder, found)]
     gone = {name for name, _ in damaged}
     return ResumePoint(
@@ -247,8 +247,14 @@ def _is_usable(checkpoint: SignedCheckpoint) -> bool:
     return bool(checkpoint.data["kind"] == "resume") and checkpoint.pruned is None
 
 
-def _read_run_json(folder: RunFolder, evidence: Evidence) -> dict[str, Any]:
-    """Return the content of run.json, which must be the file that the signed first events name."""
+def read_signed_run_json(folder: RunFolder, evidence: Evidence) -> dict[str, Any]:
+    """Return the content of run.json, which must be the file that the signed first events name.
+
+    Raises:
+        LogError: If it is another file.
+        CheckpointError: If it cannot be read, or has no settings or data.
+
+    """
     about = read_json_object(folder.run_json)
     digest = hashlib.sha256(read_regular_file(folder.run_json)).hexdigest()
     for _, _, event in evidence.events("run.started", "run.resumed"):

@@ -9,15 +9,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import orjson
-
-from ockham.errors import UnverifiableError
+from ockham.errors import CheckpointError, LogError, UnverifiableError
 from ockham.event import parse_number
 from ockham.policy import Policy
-from ockham.record.run_folder import RunFolder, read_regular_file
+from ockham.record.checkpoints import read_signed_run_json
+from ockham.record.evidence import read_evidence, select_kinds
+from ockham.record.run_folder import RunFolder
+from ockham.record.verify.run import own_keys
 from ockham.replay.log_reader import Step
 from ockham.replay.trajectory import AttemptTrajectory, count_savings, load_trajectory
 from ockham.savings import ForwardCosts, SavingsCounter
+
+_NAMES_RUN_JSON = select_kinds("run.started", "run.resumed")
 
 
 @dataclass
@@ -184,16 +187,14 @@ def load_run_data(runs: Any, run_id: str) -> RunData:
 
     Raises:
         RunError: If the run does not exist.
-        UnverifiableError: If its log cannot be read or contains no batch.
+        UnverifiableError: If its log or run.json cannot be read or was changed, or if it has no batch.
 
     """
     folder = RunFolder(runs, run_id).require_exists()
     try:
-        about = orjson.loads(read_regular_file(folder.run_json))
-    except (OSError, ValueError) as error:
-        raise UnverifiableError(f"cannot read {folder.run_json}: {error}") from None
-    if not isinstance(about, dict) or not isinstance(about.get("data", {}), dict):
-        raise UnverifiableError(f"{folder.run_json}: an object was expected, with an object as its `data`")
+        about = read_signed_run_json(folder, read_evidence(folder, own_keys(folder), select=_NAMES_RUN_JSON))
+    except (CheckpointError, LogError) as error:
+        raise UnverifiableError(str(error)) from None
     seen = RunData(run_id, about, load_trajectory(folder))
     if not seen.batches:
         raise UnverifiableError(f"run {run_id!r} has no recorded batch")

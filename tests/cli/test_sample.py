@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from ockham.cli import build_app
-from ockham.errors import BadInputError, CheckpointError
+from ockham.errors import BadInputError, CheckpointError, OckhamError
 from ockham.record.run_folder import RunFolder
 from tests.helpers.events import events
 from tests.helpers.tiny_trainer import TINY, text
@@ -82,6 +82,27 @@ def test_sample_refuses_weights_that_differ_from_the_log(trained):
     assert isinstance(done.exception, CheckpointError)
     assert "differs from the log" in str(done.exception)
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "cannot be read"),
+        (b"[]", "holds no JSON object"),
+        (None, "differs from the signed digest"),
+    ],
+)
+def test_sample_refuses_a_run_json_that_differs_from_the_log(trained, content, message):
+    """It names the tokenizer, so that another file could give the text another meaning."""
+    path = trained / "runs" / "a" / "run.json"
+    before = path.read_bytes()
+    path.write_bytes(before.replace(b'"seed": ', b'"seed": 1') if content is None else content)
+    try:
+        error = run(trained, "sample", "a", "--tokens", 3).exception
+    finally:
+        path.write_bytes(before)
+    assert isinstance(error, OckhamError)
+    assert message in str(error)
 
 
 def test_sample_writes_the_text_of_character_data(tmp_path):

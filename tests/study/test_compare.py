@@ -191,10 +191,21 @@ def test_invalid_study_input_is_refused(runs, tmp_path):
         load_run_data(tmp_path, "a")
 
 
-@pytest.mark.parametrize("about", [b"[]", b'{"data":[1]}', b'{"data":null}', b"7"])
-def test_malformed_run_json_is_an_error(runs, tmp_path, about):
+@pytest.mark.parametrize("about", [b"[]", b'{"data":[1]}', b'{"data":null}', b"7", b""])
+def test_run_json_that_was_not_signed_is_an_error(runs, tmp_path, about):
     """The error names it."""
     shutil.copytree(runs / "half", tmp_path / "half")
     (tmp_path / "half" / "run.json").write_bytes(about)
-    with pytest.raises(UnverifiableError, match=r"run\.json: an object was expected"):
+    with pytest.raises(UnverifiableError, match=r"run\.json: (differs from|holds no|cannot be read)"):
+        load_run_data(tmp_path, "half")
+
+
+def test_changed_digest_of_the_data_is_an_error(runs, tmp_path):
+    """Otherwise two runs on other data could be compared as runs on the same."""
+    shutil.copytree(runs / "half", tmp_path / "half")
+    path = tmp_path / "half" / "run.json"
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b'"sha256": "', b'"sha256": "f'))
+    assert path.read_bytes() != content
+    with pytest.raises(UnverifiableError, match=r"run\.json: differs from the signed digest"):
         load_run_data(tmp_path, "half")
