@@ -157,9 +157,10 @@ def pin(
       ockham pin night-1 --git-tag pins/night-1
     """
     from ockham.record.tlog.pin import make_pin, write_git_tag
+    from ockham.record.verify.run import own_keys
 
     folder = _find_folder(runs, run)
-    note = make_pin(folder)
+    note = make_pin(folder, own_keys(folder))
     if output is None and not git_tag:
         write_bytes(note)
     if output is not None:

@@ -126,7 +126,9 @@ def test_pin_of_an_emptied_tree_head_is_refused(tmp_path):
     """`ockham pin` writes no pin without a tree head."""
     run = make_run(tmp_path, "a", batches=3)
     (run.folder.log_dir(1, 0) / "checkpoint").write_bytes(b"")
-    with pytest.raises(Exception, match="checkpoint: empty, not a tree head; run `ockham verify a`"):
+    with pytest.raises(
+        Exception, match="checkpoint: empty, not a tree head; nothing was pinned, run `ockham verify a`"
+    ):
         make_pin(run.folder)
     with pytest.raises(BadInputError, match="pin: has more than"):
         from ockham.record.tlog.pin import MAX_PIN_BYTES, parse_pin

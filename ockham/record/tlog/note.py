@@ -72,6 +72,10 @@ class NoteError(ValueError):
     """The bytes are not a note, or no known key has signed it."""
 
 
+class UnknownKeyError(NoteError):
+    """No known key has signed a note."""
+
+
 def key_dir() -> Path:
     """Return the folder of the private key."""
     return Path(os.environ.get("OCKHAM_KEY_DIR") or platformdirs.user_config_dir("ockham"))
@@ -173,7 +177,8 @@ def open_note(note: bytes, keys: Sequence[VerifierKey]) -> tuple[str, VerifierKe
     """Return the text of a note, and the key in `keys` that has signed it.
 
     Raises:
-        NoteError: If it is malformed, or none of the keys has signed it.
+        NoteError: If it is malformed, or its signature does not fit.
+        UnknownKeyError: If none of the keys has signed it.
 
     """
     if len(note) > _MAX_NOTE:
@@ -199,7 +204,7 @@ def open_note(note: bytes, keys: Sequence[VerifierKey]) -> tuple[str, VerifierKe
             if key.name == name and key.id == raw[:4]:
                 _check(key, raw[4:], text)
                 return text, key
-    raise NoteError("no known key has signed it")
+    raise UnknownKeyError("no known key has signed it")
 
 
 def _check(key: VerifierKey, signature: bytes, text: str) -> None:

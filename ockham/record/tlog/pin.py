@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Sequence
+from pathlib import Path
 
 from ockham.errors import BadInputError, UnverifiableError
 from ockham.record.run_folder import RunFolder, read_regular_file
-from ockham.record.tlog.tree_head import CHECKPOINT
+from ockham.record.tlog.note import NoteError, UnknownKeyError, VerifierKey, open_note
+from ockham.record.tlog.tree_head import CHECKPOINT, origin
 
 MAX_PIN_BYTES = 16_000_000
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
 
 
-def make_pin(folder: RunFolder) -> bytes:
+def make_pin(folder: RunFolder, keys: Sequence[VerifierKey] = ()) -> bytes:
     """Return the newest signed tree head of every log of a run, separated by empty lines.
 
+    Args:
+        folder: The run.
+        keys: Keys whose signatures are checked. Heads of other keys are copied unchecked.
+
     Raises:
-        UnverifiableError: If there is no tree head, or the file of one is empty.
+        UnverifiableError: If there is no tree head, or if one is not that of its log.
 
     """
     notes = []
@@ -25,13 +32,24 @@ def make_pin(folder: RunFolder) -> bytes:
         path = folder.log_dir(attempt, rank) / CHECKPOINT
         if path.is_file():
             notes.append(read_regular_file(path))
-            if not notes[-1].strip():
-                raise UnverifiableError(
-                    f"{path}: empty, not a tree head; run `ockham verify {folder.run_id}`"
-                )
+            _require_head(notes[-1], path, origin(folder.run_id, attempt, rank), keys)
     if not notes:
         raise UnverifiableError(f"run {folder.run_id!r} has no signed tree head yet")
     return b"\n".join(notes)
+
+
+def _require_head(note: bytes, path: Path, where: str, keys: Sequence[VerifierKey]) -> None:
+    """Raise UnverifiableError if a note cannot be the tree head of a log. As a pin it would be refused."""
+    try:
+        named = open_note(note, keys)[0].partition("\n")[0]
+        problem = "" if named == where else f"a tree head of another log: {named!r:.120}"
+    except UnknownKeyError:
+        return
+    except NoteError as error:
+        problem = f"not a tree head: {error}" if note.strip() else "empty, not a tree head"
+    if problem:
+        run_id = where.split("/")[2]
+        raise UnverifiableError(f"{path}: {problem}; nothing was pinned, run `ockham verify {run_id}`")
 
 
 def parse_pin(data: bytes) -> list[bytes]:

@@ -47,6 +47,36 @@ def test_pin_of_a_run_without_a_head_is_an_error(tmp_path):
         make_pin(RunFolder(tmp_path, "b"))
 
 
+def change_root(note):
+    return note.replace(note.split(b"\n")[2], sign_head().split(b"\n")[2])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (change_root, "the signature of .* does not fit"),
+        (lambda note: note[:-20], "each line ended"),
+        (lambda note: b"\n", "empty, not a tree head"),
+        (lambda note: sign_head(3, "ockham/runs/a/2-0"), "a tree head of another log: 'ockham/runs/a/2-0'"),
+    ],
+)
+def test_pin_of_a_changed_head_is_refused(tmp_path, change, message):
+    """Verify would refuse the pin later, when the original head may be lost."""
+    folder = log_folder(tmp_path)
+    keys = [load_or_create_signer().verifier]
+    path = folder.log_dir(1, 0) / "checkpoint"
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(UnverifiableError, match=rf"1-0/checkpoint: .*{message}.*nothing was pinned"):
+        make_pin(folder, keys)
+
+
+def test_pin_contains_heads_of_unknown_keys_unchecked(tmp_path):
+    """The run may be that of someone else, whose key the reader of the pin knows."""
+    folder = log_folder(tmp_path)
+    stranger = load_or_create_signer(tmp_path / "stranger").verifier
+    assert make_pin(folder, [stranger]) == make_pin(folder) != b""
+
+
 def test_pinned_heads_are_assigned_to_their_logs(tmp_path):
     """Order and empty lines do not matter."""
     folder = log_folder(tmp_path)
