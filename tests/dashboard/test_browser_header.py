@@ -10,8 +10,8 @@ import pytest
 from playwright import sync_api
 
 from dashboard.address import RUN_PAGES
-from tests.helpers.chromium import BROWSER_MARKS
-from tests.helpers.dashboard_server import start_dashboard
+from tests.helpers.chromium import BROWSER_MARKS, open_tab
+from tests.helpers.dashboard_server import serve_dashboard
 from tests.helpers.runs import make_run
 from tests.helpers.tampering import change_one_digit
 
@@ -30,19 +30,14 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def address(folder):
-    server, port = start_dashboard(folder / "runs", folder)
-    yield f"http://127.0.0.1:{port}"
-    server.terminate()
-    server.wait(20)
+    with serve_dashboard(folder / "runs", folder) as address:
+        yield address
 
 
 @pytest.fixture
 def page(chromium):
-    context = chromium.new_context(viewport={"width": 1280, "height": 1000})
-    tab = context.new_page()
-    tab.set_default_timeout(TIMEOUT_MS)
-    yield tab
-    context.close()
+    with open_tab(chromium, TIMEOUT_MS) as tab:
+        yield tab
 
 
 def wait_until_idle(page):

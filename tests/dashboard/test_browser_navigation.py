@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from tests.helpers.chromium import BROWSER_MARKS
-from tests.helpers.dashboard_server import start_dashboard
+from tests.helpers.chromium import BROWSER_MARKS, open_tab
+from tests.helpers.dashboard_server import serve_dashboard
 from tests.helpers.timed_runs import write_run
 
 pytestmark = BROWSER_MARKS
@@ -26,22 +26,17 @@ def runs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def address(runs):
-    server, port = start_dashboard(runs, runs.parent)
-    yield f"http://127.0.0.1:{port}"
-    server.terminate()
-    server.wait(20)
+    with serve_dashboard(runs, runs.parent) as address:
+        yield address
 
 
 @pytest.fixture
 def page(chromium):
-    context = chromium.new_context(viewport={"width": 1280, "height": 1000})
-    context.set_default_timeout(TIMEOUT_MS)
-    tab = context.new_page()
-    tab.failures = []
-    tab.on("pageerror", lambda error: tab.failures.append(str(error)))
-    yield tab
-    assert tab.failures == []
-    context.close()
+    failures = []
+    with open_tab(chromium, TIMEOUT_MS) as tab:
+        tab.on("pageerror", lambda error: failures.append(str(error)))
+        yield tab
+    assert failures == []
 
 
 def test_name_of_a_run_opens_its_page(page, address):

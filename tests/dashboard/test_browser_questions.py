@@ -10,8 +10,8 @@ from playwright import sync_api
 from ockham import resources
 from ockham.catalog import Catalog
 from ockham.catalog.views import load_question
-from tests.helpers.chromium import BROWSER_MARKS
-from tests.helpers.dashboard_server import start_dashboard
+from tests.helpers.chromium import BROWSER_MARKS, open_tab
+from tests.helpers.dashboard_server import serve_dashboard
 from tests.helpers.runs import make_run
 
 pytestmark = BROWSER_MARKS
@@ -28,23 +28,18 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def address(folder):
-    server, port = start_dashboard(folder / "runs", folder)
-    yield f"http://127.0.0.1:{port}"
-    server.terminate()
-    server.wait(20)
+    with serve_dashboard(folder / "runs", folder) as address:
+        yield address
 
 
 @pytest.fixture
 def page(chromium, address):
     """Return a tab with the start page."""
-    context = chromium.new_context(viewport={"width": 1280, "height": 1000})
-    tab = context.new_page()
-    tab.set_default_timeout(TIMEOUT_MS)
-    tab.goto(address)
-    tab.locator("[data-testid=stDataFrame] canvas").first.wait_for()
-    wait_until_idle(tab)
-    yield tab
-    context.close()
+    with open_tab(chromium, TIMEOUT_MS) as tab:
+        tab.goto(address)
+        tab.locator("[data-testid=stDataFrame] canvas").first.wait_for()
+        wait_until_idle(tab)
+        yield tab
 
 
 def wait_until_idle(page):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.helpers.chromium import BROWSER_MARKS
-from tests.helpers.dashboard_server import start_dashboard
+from tests.helpers.dashboard_server import serve_dashboard
 from tests.helpers.tampering import change_one_digit
 from tests.helpers.timed_runs import write_run
 
@@ -21,10 +21,8 @@ def address(tmp_path_factory):
     for i in range(5):
         write_run(runs, f"tight-{i}", "tight", batches=90)
     change_one_digit(write_run(runs, "changed", "balanced", batches=30).folder)
-    server, port = start_dashboard(runs, folder)
-    yield f"http://127.0.0.1:{port}"
-    server.terminate()
-    server.wait(20)
+    with serve_dashboard(runs, folder) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

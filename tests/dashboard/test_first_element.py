@@ -18,9 +18,9 @@ from dashboard import first_element
 from dashboard.chart_kinds import CHART_KINDS
 from dashboard.first_element import read_view
 from ockham.record.run_folder import RunFolder
-from tests.helpers.chromium import BROWSER_MARKS
+from tests.helpers.chromium import BROWSER_MARKS, open_tab
 from tests.helpers.damaged_runs import append_invalid_line
-from tests.helpers.dashboard_server import start_dashboard
+from tests.helpers.dashboard_server import serve_dashboard
 from tests.helpers.runs import make_run
 from tests.helpers.tampering import change_one_digit
 
@@ -175,26 +175,20 @@ def has_element(address):
 
 @pytest.fixture(scope="module")
 def address(folder):
-    server, port = start_dashboard(folder / "runs", folder)
-    address = f"http://127.0.0.1:{port}"
-    # Just after the start, queries can take longer than the limit.
-    deadline = time.monotonic() + 60
     pages = ["", *(f"{page}?run=demo" for page in CHART_KINDS)]
-    while not all(has_element(f"{address}/{page}") for page in pages):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    yield address
-    server.terminate()
-    server.wait(20)
+    with serve_dashboard(folder / "runs", folder) as address:
+        # Just after the start, queries can take longer than the limit.
+        deadline = time.monotonic() + 60
+        while not all(has_element(f"{address}/{page}") for page in pages):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        yield address
 
 
 @pytest.fixture
 def tab(chromium):
-    context = chromium.new_context(viewport={"width": 1280, "height": 1000})
-    tab = context.new_page()
-    tab.set_default_timeout(60_000)
-    yield tab
-    context.close()
+    with open_tab(chromium, 60_000) as tab:
+        yield tab
 
 
 @pytest.mark.parametrize("page", CHART_KINDS)

@@ -27,3 +27,12 @@ def open_chromium() -> Iterator[Any]:
         )
         yield browser
         browser.close()
+
+
+@contextlib.contextmanager
+def open_tab(browser: Any, timeout_ms: float) -> Iterator[Any]:
+    """Context manager with a tab of 1280x1000 pixels in a context of its own, with an empty cache."""
+    context = browser.new_context(viewport={"width": 1280, "height": 1000})
+    context.set_default_timeout(timeout_ms)
+    yield context.new_page()
+    context.close()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 OCKHAM_CODE = "import sys; from ockham.cli import main; sys.argv[0] = 'ockham'; main()"
@@ -51,3 +53,14 @@ def start_dashboard(runs: str | Path, folder: Path | None = None) -> tuple[subpr
             else:
                 return server, port
     raise TimeoutError(f"the dashboard did not respond within {START_SECONDS} s")
+
+
+@contextlib.contextmanager
+def serve_dashboard(runs: str | Path, folder: Path | None = None) -> Iterator[str]:
+    """Context manager with the address of a dashboard that ends with it. See `start_dashboard`."""
+    server, port = start_dashboard(runs, folder)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(20)
