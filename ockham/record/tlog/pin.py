@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Sequence
-from pathlib import Path
 
 from ockham.errors import BadInputError, UnverifiableError
 from ockham.record.run_folder import RunFolder, read_regular_file
@@ -32,24 +31,24 @@ def make_pin(folder: RunFolder, keys: Sequence[VerifierKey] = ()) -> bytes:
         path = folder.log_dir(attempt, rank) / CHECKPOINT
         if path.is_file():
             notes.append(read_regular_file(path))
-            _require_head(notes[-1], path, origin(folder.run_id, attempt, rank), keys)
+            if problem := _find_problem(notes[-1], origin(folder.run_id, attempt, rank), keys):
+                raise UnverifiableError(
+                    f"{path}: {problem}; nothing was pinned, run `ockham verify {folder.run_id}`"
+                )
     if not notes:
         raise UnverifiableError(f"run {folder.run_id!r} has no signed tree head yet")
     return b"\n".join(notes)
 
 
-def _require_head(note: bytes, path: Path, where: str, keys: Sequence[VerifierKey]) -> None:
-    """Raise UnverifiableError if a note cannot be the tree head of a log. As a pin it would be refused."""
+def _find_problem(note: bytes, where: str, keys: Sequence[VerifierKey]) -> str:
+    """Return why a note cannot be the tree head of a log, or an empty text."""
     try:
         named = open_note(note, keys)[0].partition("\n")[0]
-        problem = "" if named == where else f"a tree head of another log: {named!r:.120}"
     except UnknownKeyError:
-        return
+        return ""
     except NoteError as error:
-        problem = f"not a tree head: {error}" if note.strip() else "empty, not a tree head"
-    if problem:
-        run_id = where.split("/")[2]
-        raise UnverifiableError(f"{path}: {problem}; nothing was pinned, run `ockham verify {run_id}`")
+        return f"not a tree head: {error}" if note.strip() else "empty, not a tree head"
+    return "" if named == where else f"a tree head of another log: {named!r:.120}"
 
 
 def parse_pin(data: bytes) -> list[bytes]:

@@ -73,8 +73,8 @@ def test_pin_of_a_changed_head_is_refused(tmp_path, change, message):
 def test_pin_contains_heads_of_unknown_keys_unchecked(tmp_path):
     """The run may be that of someone else, whose key the reader of the pin knows."""
     folder = log_folder(tmp_path)
-    stranger = load_or_create_signer(tmp_path / "stranger").verifier
-    assert make_pin(folder, [stranger]) == make_pin(folder) != b""
+    other_key = load_or_create_signer(tmp_path / "other").verifier
+    assert make_pin(folder, [other_key]) == make_pin(folder) != b""
 
 
 def test_pinned_heads_are_assigned_to_their_logs(tmp_path):
