@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu.__main__ import lock_folder, main
+from benchmarks.gpu.__main__ import StepRunner, lock_folder, main, parse_options
 from benchmarks.gpu.plan import STEPS, Plan
 from benchmarks.gpu.profile_step import KERNELS, find_kind
 from benchmarks.gpu.results import ResultFile, write_table
@@ -214,6 +214,25 @@ def test_call_waits_for_the_processes_of_a_killed_call(tmp_path):
         lock_folder(tmp_path)
     worker.communicate()
     lock_folder(tmp_path).close()
+
+
+def test_worker_inherits_the_lock(tmp_path, monkeypatch):
+    """It can live for a second longer than a killed command."""
+    begun = []
+
+    class Process(subprocess.Popen):
+        def __init__(self, words, **options):
+            begun.append(options["pass_fds"])
+            super().__init__([sys.executable, "-c", ""], **options)
+
+    monkeypatch.setattr("benchmarks.gpu.__main__.subprocess.Popen", Process)
+    (tmp_path / "logs").mkdir()
+    options = parse_options(
+        ["--reference", str(write_reference(tmp_path / "reference")), "--out", str(tmp_path)]
+    )
+    with lock_folder(tmp_path) as lock:
+        StepRunner(options, ResultFile(tmp_path, STAMP), lock)._run(["speed"], 60)
+        assert begun == [(lock.fileno(),)]
 
 
 def test_second_call_in_the_same_folder_is_refused(tmp_path, capsys, monkeypatch):
