@@ -36,7 +36,7 @@ docs: $(VENV)/.ready-docs ## Build the documentation site in build/site
 fault-injection: $(VENV)/.ready-dev ## Run long fault injection: system calls, bytes, power loss, kill -9
 	@$(BIN)/python -m pytest -m fault_injection --timeout 3600
 	@OCKHAM_TEST_EXAMPLES=10 $(BIN)/python -m pytest tests/oracle tests/attacks tests/catalog/test_refresh.py \
-		tests/record/parquet/test_sidecars.py --timeout 3600
+		tests/record/parquet/test_sidecars.py tests/cli/test_damaged_files.py --timeout 3600
 
 # Earlier name of the target above.
 torture: fault-injection

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class CheckpointInfo(NamedTuple):
-    """A checkpoint as the log records it, and its folder."""
+    """A checkpoint as the log records it, its folder, and the signed events that it was read from."""
 
     folder: Path
     snapshot_id: str

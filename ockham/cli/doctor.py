@@ -174,7 +174,7 @@ def _check_run(folder: RunFolder) -> Iterator[DoctorRow]:
 
     last_attempt = folder.last_attempt()
     if not last_attempt:
-        yield DoctorRow(folder.run_id, "problem", "no event was ever written; --resume begins the run again")
+        yield DoctorRow(folder.run_id, "problem", "no log; --resume begins the run again")
     for attempt, rank in folder.logs():
         subject = f"{folder.run_id} {attempt}-{rank}"
         try:

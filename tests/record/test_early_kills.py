@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from ockham.errors import RunError, UnverifiableError
+from ockham.errors import LogError, RunError, UnverifiableError
 from ockham.record.checkpoints import find_resume_point
 from ockham.record.run_folder import RunFolder
 from ockham.record.verify.run import verify_run
@@ -65,6 +65,27 @@ def test_run_killed_before_its_first_line_begins_with_a_resume(tmp_path, kill, p
     report = replay_run(folder)
     assert report.identical
     assert report.total("decisions") > 20
+
+
+def remove_lines(folder):
+    for segment in folder.segments(1, 0):
+        segment.unlink()
+
+
+def remove_lines_and_newest_head(folder):
+    """Keep the history of tree heads only."""
+    remove_lines(folder)
+    (folder.log_dir(1, 0) / "checkpoint").unlink()
+
+
+@pytest.mark.parametrize("remove", [remove_lines, remove_lines_and_newest_head])
+def test_run_whose_signed_lines_were_removed_cannot_be_resumed(tmp_path, remove):
+    """A tree head shows that there were lines, so this is not a kill before the first one."""
+    folder = make_run(tmp_path, "a", batches=30, data={}).folder
+    remove(folder)
+    with pytest.raises(LogError, match="are missing"):
+        find_resume_point(tmp_path, "a")
+    assert not verify_run(folder).sound
 
 
 def change_policy(path):

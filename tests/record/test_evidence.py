@@ -165,9 +165,43 @@ ROOT_READERS = {
 )
 def test_heads_and_roots_are_compared_in_one_place(words, allowed):
     """No other module selects tree heads, or compares the roots that a resume or an end names."""
-    found = {
+    assert modules_with(words) <= allowed, modules_with(words) - allowed
+
+
+def modules_with(words):
+    """Return the modules of the package that contain a pattern."""
+    return {
         str(path.relative_to(PACKAGE))
         for path in Path(PACKAGE).rglob("*.py")
         if re.search(words, path.read_text(encoding="utf-8"))
     }
-    assert found <= allowed, found - allowed
+
+
+# Modules that write run.json, compare its digest, read an ID or a key from it, or show it as unverified.
+RUN_JSON_READERS = {
+    "catalog/run_tables.py",
+    "catalog/signed_sizes.py",
+    "odr/evidence_pack.py",
+    "odr/pinned_log.py",
+    "odr/run_references.py",
+    "odr/side_differences.py",
+    "record/attempt.py",
+    "record/checkpoints.py",
+    "record/evidence_archive.py",
+    "record/requests.py",
+    "record/run_folder.py",
+    "record/run_identity.py",
+    "record/run_labels.py",
+    "record/verify/run.py",
+    "record/verify/sequence.py",
+}
+# Modules that write a policy, or compare its bytes with its digest themselves.
+POLICY_READERS = {"person_calls.py", "record/attempt.py", "record/verify/files.py", "replay/runner.py"}
+
+
+@pytest.mark.parametrize(
+    ("words", "allowed"), [(r"\.run_json\b", RUN_JSON_READERS), (r"\bfolder\.policy\(", POLICY_READERS)]
+)
+def test_run_json_and_policies_are_read_as_they_were_signed(words, allowed):
+    """Other modules use `read_signed_run_json` and `RunFolder.read_policy`, which compare the digests."""
+    assert modules_with(words) == allowed
