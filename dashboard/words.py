@@ -207,8 +207,8 @@ COLUMN_NAMES = {
     "verifier_key": ("signed by", "verifier key of the person"),
     "what": ("what", ""),
 }
-# The same text as in docs/glossary.md.
 RUNS_QUESTION = "Which runs are better, and what did they save?"
+# The same text as in docs/glossary.md.
 GLOSSARY = {
     "accept rate": "accepted evaluations / evaluations with a finite loss",
     "anchor weights": "reference weights from which drift is measured",

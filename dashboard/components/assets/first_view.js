@@ -14,7 +14,7 @@ function end() {
   host?.remove();
 }
 
-// The table of runs tells nobody when it is drawn. The page can also end without it, such as with an error.
+// The table of runs sends no event when it is drawn. The page can also end without it, such as with an error.
 function endWithThePage(observer) {
   const app = document.querySelector("[data-test-script-state]");
   if (app?.dataset.testScriptState === "notRunning" || document.querySelector("[data-testid=stDataFrame] canvas")) {

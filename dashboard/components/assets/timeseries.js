@@ -153,7 +153,7 @@ class Timeseries {
     this.draw();
   }
 
-  // Without `keep` the previous view is added to the history. The server is told after a pause.
+  // Without `keep` the previous view is added to the history. The server receives it after a pause.
   setView(view, keep = true) {
     const { low, high, format } = this.data.axis;
     if (view) {
